@@ -1,0 +1,61 @@
+"""Filters that turn an answer into text that means the same literal string where it lands."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+# Characters that CommonMark or the HTML inside it could read as markup.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&\"'@:-])")
+
+
+def hcl_string(value: str) -> str:
+    """Quote for HCL 2: a JSON string in which template sequences are doubled (HCL syntax specification, quoted templates)."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def caddyfile_token(value: str) -> str:
+    """Quote for a Caddyfile: one token in double quotes.
+
+    Raises:
+        ValueError: the value holds a line break or `{$`, which Caddy substitutes before it reads quotes, so that no quoting helps.
+    """
+    if "\n" in value or "\r" in value or "{$" in value:
+        raise ValueError(f"{value!r} cannot be written in a Caddyfile")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def markdown_text(value: str) -> str:
+    """Escape for running text in Markdown, so that no character is read as markup."""
+    return _MARKDOWN.sub(r"\\\1", value)
+
+
+def yaml_string(value: str) -> str:
+    """Quote for YAML 1.1 and 1.2: a JSON string is a double-quoted scalar in both."""
+    return json.dumps(value)
+
+
+def slug(value: str) -> str:
+    """Propose a slug for a title: ASCII letters and digits, joined by hyphens; `app` when nothing is left."""
+    ascii_text = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", ascii_text)
+    trimmed = words.lstrip("-0123456789")[:40].strip("-")
+    return trimmed if len(trimmed) > 1 else "app"
+
+
+def pascal(value: str) -> str:
+    """Propose a .NET name for a slug: `harbour-shop` becomes `HarbourShop`."""
+    return "".join(word[:1].upper() + word[1:] for word in value.split("-"))
+
+
+class Quoting(Extension):
+    """Registers the filters of this module under their own names."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        for function in (hcl_string, caddyfile_token, markdown_text, yaml_string, slug, pascal):
+            environment.filters[function.__name__] = function
