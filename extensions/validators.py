@@ -54,7 +54,7 @@ def problem_with_destination(path: object) -> str:
         if (parent / ".git").exists():
             return (
                 f"{destination} is inside the repository {parent}, but workflows run from a repository's root only. "
-                f"Copy to the root instead: {parent}"
+                f"Copy to the root instead: {parent} (or run `git init` in the folder first, if it is a repository of its own)."
             )
     return ""
 

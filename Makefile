@@ -1,0 +1,111 @@
+# Everything a contributor does, by name. `make` alone prints the list.
+# Needs only make, git and Python 3.11 or newer; each target sets up what it uses, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# The Python that makes the virtual environments (make test PYTHON=python3.13).
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+BIN := $(VENV)/bin
+NEW_VENV := .venv-new
+
+# Options of `make new`; see its comment.
+DEST ?=
+SRC ?= $(CURDIR)
+REF ?= HEAD
+DEFAULTS ?=
+DATA_FILE ?=
+ARGS ?=
+
+.PHONY: help
+help: ## Print this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+# ----- Use the template --------------------------------------------------------------------------------
+
+# DEST=folder      where the project is, or shall be (required)
+# DEFAULTS=1       ask nothing; files that are there already are kept as they are
+# DATA_FILE=x.yml  answers from a file; what it leaves out is asked (or its default taken)
+# SRC=url          the template's address that the project records for its updates (default: this checkout)
+# REF=v1.2.3       another version than the one checked out here
+# ARGS='...'       passed to `copier copy` as they are
+.PHONY: new
+new: $(NEW_VENV)/.installed ## Generate a project: make new DEST=../my-app [DEFAULTS=1] [DATA_FILE=answers.yml] [ARGS=…]
+	@DEST='$(DEST)' SRC='$(SRC)' REF='$(REF)' DEFAULTS='$(DEFAULTS)' DATA_FILE='$(DATA_FILE)' \
+		.ci/new $(NEW_VENV)/bin/copier $(ARGS)
+
+# ----- Check a change ----------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.installed ## Run the tests that need no running servers
+	$(PY) -m pytest -n auto -m 'not live' $(ARGS)
+
+.PHONY: test-live
+test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab)
+	$(PY) -m pytest -m live $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed ## Check style, types, shell scripts and workflows of this repository
+	.ci/lint
+
+.PHONY: format
+format: $(VENV)/.installed ## Format the Python code and fix what can be fixed safely
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+# ----- Refresh what is derived -------------------------------------------------------------------------
+
+.PHONY: golden
+golden: $(VENV)/.installed ## Write the golden projects anew; read their diff before committing
+	$(PY) -m tests.golden
+
+.PHONY: docs
+docs: $(VENV)/.installed ## Write the generated parts of docs/ anew
+	$(PY) docs/generate.py
+
+.PHONY: pins
+pins: $(VENV)/.installed ## Look for newer versions of what generated projects use
+	$(PY) extensions/update_pins.py
+
+.PHONY: bench
+bench: $(VENV)/.installed ## Measure how long a copy and an update take
+	$(PY) -m tests.bench
+
+# Hashes of every platform's files, one file for Python 3.11 to 3.14. Where packages come from is the machine's own
+# setting and stays out of the files.
+UV_COMPILE := $(CURDIR)/$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: lock
+lock: ## Write requirements/*.txt anew from requirements/*.in (UPGRADE=1: with newer indirect dependencies)
+	@[ -x $(PY) ] || { echo 'lock: making $(VENV) with uv alone'; $(PYTHON) -m venv $(VENV); }
+	@uv=$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.in); \
+		[ "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$${uv#uv==}" ] || $(PY) -m pip install --quiet "$$uv"
+	cd requirements && $(UV_COMPILE) $(if $(UPGRADE),--upgrade) --output-file copier.txt copier.in
+	cd requirements && $(UV_COMPILE) $(if $(UPGRADE),--upgrade) --constraint copier.txt --output-file dev.txt dev.in
+
+# ----- Set up ------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Make the virtual environment for tests and linters
+	@echo 'Ready: $(VENV)'
+
+.PHONY: tools
+tools: ## Install the programs that are not on PyPI into .cache/tools (see .ci/install-tools --help)
+	.ci/install-tools
+
+.PHONY: clean
+clean: ## Remove the virtual environments, the installed tools and every cache
+	rm -rf $(VENV) $(NEW_VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +
+
+$(VENV)/.installed: requirements/dev.txt
+	@.ci/make-venv '$(PYTHON)' $(VENV) requirements/dev.txt
+
+$(NEW_VENV)/.installed: requirements/copier.txt
+	@.ci/make-venv '$(PYTHON)' $(NEW_VENV) requirements/copier.txt
