@@ -9,14 +9,32 @@ from pathlib import Path
 
 HEADER = "# Secrets of the servers and other files that must never be committed"
 # `.env.example` names variables without values and stays committed, whatever an earlier line says.
-LINES = (".env", ".env.*", "!.env.example", "infra/.env", "infra/migrations/", "release.env")
+KEPT = "!.env.example"
+LINES = (".env", ".env.*", KEPT, "infra/.env", "infra/migrations/", "release.env")
+
+
+def after_last(lines: list[str], reversing: list[str]) -> list[str]:
+    """Return the lines that follow the last of those that might reverse ours."""
+    return lines[max((number for number, line in enumerate(lines, start=1) if line in reversing), default=0) :]
+
+
+def missing_lines(text: str) -> list[str]:
+    """Return our lines that `text` does not have, or reverses further down by lines of its own."""
+    lines = [line.strip() for line in text.splitlines()]
+    foreign = [line for line in lines if line not in LINES and not line.startswith("#")]
+    ignored = after_last(lines, [line for line in foreign if line.startswith("!")])
+    kept = after_last(lines, [line for line in foreign if ".env" in line])
+    missing = [line for line in LINES if line not in (kept if line == KEPT else ignored)]
+    # An exception must stand below what it is an exception from.
+    return [line for line in LINES if line in missing or (line == KEPT and missing)]
 
 
 def ignore(path: Path) -> list[str]:
     """Append to `path` the lines that are missing and return them."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # Bytes that are no UTF-8 stay as they are, and so do line ends.
+    text = path.read_bytes().decode("utf-8", "surrogateescape") if path.exists() else ""
     present = {line.strip() for line in text.splitlines()}
-    missing = [line for line in LINES if line not in present]
+    missing = missing_lines(text)
     if missing:
         newline = "\r\n" if "\r\n" in text else "\n"
         separator = "" if not text else newline if text.endswith("\n") else newline * 2

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from copier_template_extensions import ContextHook
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jinja2 import Environment
+
 # The decisions that a project starts with, in the order in which they get numbers.
 DECISIONS = ("provisioning", "proxy", "database", "migrations", "backups", "delivery")
+
+# The answers that `facts` reads.
+USED_ANSWERS = (
+    "admin_networks",
+    "database",
+    "decisions_dir",
+    "frontends",
+    "image_repository",
+    "migrations",
+    "postgres_version",
+    "production_domain",
+    "project_slug",
+    "proxy",
+    "staging_domain",
+    "worker",
+)
 
 
 def frontend(name: str, *, primary: bool, production_domain: str, staging_domain: str) -> dict[str, Any]:
@@ -43,41 +64,53 @@ def decision_file(title: str, directory: str, destination: Path) -> str:
     return f"{highest + 1 + DECISIONS.index(title):04d}-{title}"
 
 
+def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any]:
+    """Compute everything that follows from the answers given so far; each of them may still be missing."""
+    names = [part for part in re.split(r"[\s,]+", str(context.get("frontends") or "")) if part]
+    production_domain = str(context.get("production_domain", ""))
+    staging_domain = str(context.get("staging_domain", ""))
+    worker = bool(context.get("worker"))
+    bundle = context.get("migrations") == "ef_bundle"
+    proxy = str(context.get("proxy", "caddy"))
+    directory = str(context.get("decisions_dir", ""))
+    return {
+        "fronts": [
+            frontend(name, primary=index == 0, production_domain=production_domain, staging_domain=staging_domain)
+            for index, name in enumerate(names)
+        ],
+        "managed_database": context.get("database") == "managed",
+        # What this repository builds: name (image suffix and bake target) and the variable that holds its reference.
+        "own_images": [
+            {"name": name, "env": f"{name.upper().replace('-', '_')}_IMAGE"}
+            for name in ["api", *(["worker"] if worker else []), *names, *(["migrate"] if bundle else [])]
+        ],
+        # What it takes from others: name of the pin and variable. A managed database needs PostgreSQL's client only.
+        "other_images": [
+            {"name": f"postgres-{context.get('postgres_version', '')}", "env": "POSTGRES_IMAGE"},
+            {"name": proxy, "env": f"{proxy.upper()}_IMAGE"},
+        ],
+        "registry": str(context.get("image_repository", "")).partition("/")[0],
+        "server_dir": f"/opt/{context.get('project_slug', '')}",
+        "admin_cidrs": [part for part in re.split(r"[\s,]+", str(context.get("admin_networks") or "")) if part],
+        "decision": {title: decision_file(title, directory, destination) for title in DECISIONS} if destination else {},
+    }
+
+
 class Project(ContextHook):
-    """Adds the computed facts to the context of every render, prompts included (so each answer may still be missing)."""
+    """Adds the computed facts to the context of every render, prompts included.
+
+    A copy renders some 500 strings and files: facts are computed once for each state of the answers.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._known: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def hook(self, context: dict[str, Any]) -> None:
         """Change the context in place."""
-        names = [part for part in re.split(r"[\s,]+", str(context.get("frontends") or "")) if part]
-        production_domain = str(context.get("production_domain", ""))
-        staging_domain = str(context.get("staging_domain", ""))
-        fronts = [
-            frontend(name, primary=index == 0, production_domain=production_domain, staging_domain=staging_domain)
-            for index, name in enumerate(names)
-        ]
-        worker = bool(context.get("worker"))
-        managed = context.get("database") == "managed"
-        bundle = context.get("migrations") == "ef_bundle"
-        proxy = str(context.get("proxy", "caddy"))
-        slug = str(context.get("project_slug", ""))
-
-        context["fronts"] = fronts
-        context["managed_database"] = managed
-        # What this repository builds: name (image suffix and bake target) and the variable that holds its reference.
-        context["own_images"] = [
-            {"name": name, "env": f"{name.upper().replace('-', '_')}_IMAGE"}
-            for name in ["api", *(["worker"] if worker else []), *names, *(["migrate"] if bundle else [])]
-        ]
-        # What it takes from others: name of the pin and variable. A managed database needs PostgreSQL's client only.
-        context["other_images"] = [
-            {"name": f"postgres-{context.get('postgres_version', '')}", "env": "POSTGRES_IMAGE"},
-            {"name": proxy, "env": f"{proxy.upper()}_IMAGE"},
-        ]
-        context["registry"] = str(context.get("image_repository", "")).partition("/")[0]
-        context["server_dir"] = f"/opt/{slug}"
-        context["admin_cidrs"] = [part for part in re.split(r"[\s,]+", str(context.get("admin_networks") or "")) if part]
-
         conf = context.get("_copier_conf")
-        destination = Path(str(conf["dst_path"])) if conf else Path()
-        directory = str(context.get("decisions_dir", ""))
-        context["decision"] = {title: decision_file(title, directory, destination) for title in DECISIONS} if conf else {}
+        destination = Path(str(conf["dst_path"])) if conf else None
+        state = (str(destination), *(repr(context.get(name)) for name in USED_ANSWERS))
+        if state not in self._known:
+            self._known[state] = facts(context, destination)
+        context.update(self._known[state])
