@@ -1,0 +1,175 @@
+"""What a client sees while one slot takes over from the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.proxy.slot import wait_until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tests.proxy.programs import Proxy
+
+API = "api.shop.test"
+NOTICED = 2.5
+"""Seconds after which each proxy knows that a slot has started: nginx asks for names every second."""
+
+
+@dataclass
+class Load:
+    """Keep-alive clients that send GET and POST requests by turns until the block ends."""
+
+    proxy: Proxy
+    clients: int = 8
+    sent: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    longest: float = 0.0
+
+    def __enter__(self) -> Load:
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._client, args=(number,)) for number in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self, number: int) -> None:
+        count = 0
+        with self.proxy.client() as client:
+            while not self._done.is_set():
+                count += 1
+                method = ("GET", "POST")[count % 2]
+                target = f"/echo?request={number}-{count}"
+                start = time.monotonic()
+                try:
+                    answer = client.request(
+                        method,
+                        f"https://127.0.0.1:{self.proxy.https}{target}",
+                        headers={"Host": API},
+                        content=b"body" if method == "POST" else None,
+                        extensions={"sni_hostname": API},
+                    )
+                    outcome = str(answer.status_code)
+                except httpx.TransportError as problem:
+                    outcome = repr(problem)
+                self.longest = max(self.longest, time.monotonic() - start)
+                self.sent.append(f"{method} {target}")
+                if outcome != "200":
+                    self.failed.append(f"{method} {target}: {outcome}")
+                time.sleep(0.005)
+
+    def report(self, what: str) -> str:
+        """Put the figures into words."""
+        return (
+            f"{self.proxy.program}: {what}: {len(self.failed)} of {len(self.sent)} requests failed, "
+            f"longest {self.longest:.2f} s"
+        )
+
+
+def processed(proxy: Proxy) -> list[str]:
+    """List the POST requests that any slot has got."""
+    return [request for slot in proxy.slots.values() for request in slot.requests if request.startswith("POST")]
+
+
+@pytest.mark.parametrize(("old", "new"), [("api-blue", "api-green"), ("api-green", "api-blue")])
+def test_no_request_fails_when_the_other_slot_takes_over(
+    proxy: Proxy, old: str, new: str
+) -> None:
+    proxy.start_slots(old, "web-blue")
+    wait_until(lambda: proxy.get(API, "/echo").json()["slot"] == old)
+    for slot in proxy.slots.values():
+        slot.forget()
+    with Load(proxy) as load:
+        time.sleep(0.5)
+        proxy.slots[new].start()
+        time.sleep(NOTICED)
+        proxy.slots[old].stop()
+        time.sleep(1.5)
+    print(load.report(f"{old} to {new}"))
+    assert proxy.get(API, "/echo").json()["slot"] == new
+    assert not load.failed
+    assert load.longest < 2
+    assert len(load.sent) > 300
+    posts = processed(proxy)
+    assert sorted(posts) == sorted(request for request in load.sent if request.startswith("POST"))
+
+
+def test_two_slots_never_share_the_traffic(proxy: Proxy) -> None:
+    proxy.start_slots("api-blue", "api-green", "web-blue")
+    time.sleep(NOTICED)
+    assert {proxy.get(API, "/echo").json()["slot"] for _ in range(20)} == {"api-blue"}
+
+
+def test_an_unhealthy_slot_gets_no_traffic(proxy: Proxy) -> None:
+    if proxy.program == "nginx":
+        pytest.skip("nginx checks no health of its own: a slot that listens gets traffic (docs of the nginx variant)")
+    proxy.start_slots("api-blue", "api-green", "web-blue")
+    proxy.slots["api-blue"].set_healthy(False)
+    wait_until(lambda: proxy.get(API, "/echo").json()["slot"] == "api-green")
+    seen = len(proxy.slots["api-blue"].requests)
+    assert {proxy.get(API, "/echo").json()["slot"] for _ in range(20)} == {"api-green"}
+    assert len(proxy.slots["api-blue"].requests) == seen
+
+
+def test_requests_in_flight_are_finished_by_the_slot_that_stops(proxy: Proxy) -> None:
+    proxy.start_slots("api-blue", "api-green", "web-blue")
+    time.sleep(NOTICED)
+    answers: list[httpx.Response] = []
+    with proxy.client() as client:
+
+        def send() -> None:
+            answers.append(
+                client.post(
+                    f"https://127.0.0.1:{proxy.https}/echo?seconds=1",
+                    headers={"Host": API},
+                    content=b"body",
+                    extensions={"sni_hostname": API},
+                )
+            )
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        wait_until(lambda: "POST /echo?seconds=1" in proxy.slots["api-blue"].requests)
+        proxy.slots["api-blue"].stop()
+        thread.join()
+    assert [answer.json()["slot"] for answer in answers] == ["api-blue"]
+    assert proxy.get(API, "/echo").json()["slot"] == "api-green"
+
+
+def test_a_slot_that_is_replaced_in_place(proxy: Proxy) -> None:
+    """`docker compose up -d` without a change of slots: stop, then start. Caddy lets requests wait, nginx cannot."""
+    proxy.start_slots("api-blue", "web-blue")
+    time.sleep(NOTICED)
+    with Load(proxy) as load:
+        time.sleep(0.3)
+        proxy.slots["api-blue"].stop()
+        time.sleep(2)
+        proxy.slots["api-blue"].start()
+        time.sleep(NOTICED)
+    print(load.report("replaced in place, 2 s"))
+    if proxy.program == "caddy":
+        assert not load.failed
+        assert 1.9 < load.longest < 5
+    else:
+        assert all(line.endswith((": 502", ": 504")) for line in load.failed)
+    assert proxy.get(API, "/echo").status_code == 200
+
+
+def test_the_internal_listener_follows_the_slots(proxy: Proxy) -> None:
+    for slot in ("api-blue", "api-green"):
+        proxy.start_slots(slot, "web-blue")
+        answer = httpx.get(f"http://127.0.0.1:{proxy.internal}/echo", trust_env=False)
+        assert answer.json()["slot"] == slot
