@@ -1,0 +1,176 @@
+"""The workflows: what they may do, and the shell in them, run for real."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.build.conftest import commit
+from tests.build.test_check import CHECKS
+from tests.tooling import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from subprocess import CompletedProcess
+
+WORKFLOWS = ["infra", "build"]
+PROFILES = ["default", "everything", "api-only"]
+
+
+def workflow(project: Path, name: str) -> dict[str, Any]:
+    """Read a workflow."""
+    text = (project / f".github/workflows/{name}.yml").read_text(encoding="utf-8")
+    # YAML 1.1 would read the key "on" as true.
+    content: dict[str, Any] = yaml.safe_load(text.replace("\non:\n", "\n'on':\n", 1))
+    return content
+
+
+def steps(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Go through all steps with their jobs' names."""
+    for job, details in content["jobs"].items():
+        for step in details["steps"]:
+            yield job, step
+
+
+def step(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Find a step by its name."""
+    return next(found for _, found in steps(content) if found["name"] == name)
+
+
+def run_shell(found: dict[str, Any], cwd: Path, **env: str) -> CompletedProcess[str]:
+    """Run a step's script as GitHub does, and return what it did."""
+    shell = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", found["run"]]
+    return run(shell, cwd=cwd, env=env, check=False)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_nothing_is_granted_that_a_job_does_not_ask_for(
+    rendered: Callable[[str], Path], profile: str, name: str
+) -> None:
+    content = workflow(rendered(profile), name)
+    assert content["permissions"] == {}
+    for job, details in content["jobs"].items():
+        allowed = {"contents": "read", "packages": "write"} if job == "images" else {"contents": "read"}
+        assert details.get("permissions", {}).items() <= allowed.items()
+        assert details["timeout-minutes"] <= 45
+    for _, found in steps(content):
+        assert "${{" not in found.get("run", ""), "what comes from outside reaches a script by its environment only"
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", found.get("uses", "a/b@" + "0" * 40))
+        if "actions/checkout" in found.get("uses", ""):
+            assert found["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_it_always_runs_and_one_job_waits_for_all_others(rendered: Callable[[str], Path], name: str) -> None:
+    content = workflow(rendered("default"), name)
+    assert content["on"]["pull_request"] is None, "a filter here would leave the required check pending for ever"
+    gate = content["jobs"][name]
+    assert gate["if"] == "always()"
+    assert sorted(gate["needs"]) == sorted(set(content["jobs"]) - {name})
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize(
+    ("results", "status"),
+    [("success success", 0), ("success skipped", 0), ("success failure", 1), ("cancelled skipped", 1)],
+)
+def test_the_gate_is_red_when_a_job_failed_or_was_cancelled(
+    rendered: Callable[[str], Path], name: str, results: str, status: int
+) -> None:
+    project = rendered("default")
+    gate = workflow(project, name)["jobs"][name]["steps"][-1]
+    assert gate["env"]["RESULTS"] == "${{ join(needs.*.result, ' ') }}"
+    assert run_shell(gate, project, RESULTS=results).returncode == status
+
+
+def test_the_infra_workflow_runs_every_check_by_its_name(rendered: Callable[[str], Path]) -> None:
+    commands = [found.get("run", "") for _, found in steps(workflow(rendered("default"), "infra"))]
+    ran = [command.removeprefix("infra/bin/check ") for command in commands if command.startswith("infra/bin/check ")]
+    assert sorted(ran) == sorted(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("infra/custom/compose.yml", "true"),
+        (".github/workflows/build.yml", "true"),
+        ("Dockerfile.api", "true"),
+        (".env.example", "true"),
+        ("apps/web/page.tsx", "false"),
+        ("README.md", "false"),
+    ],
+)
+def test_the_checks_run_when_the_infrastructure_changed(
+    project: Path, tmp_path: Path, file: str, expected: str
+) -> None:
+    base = run(["git", "rev-parse", "HEAD"], cwd=project).stdout.strip()
+    (project / file).parent.mkdir(parents=True, exist_ok=True)
+    with (project / file).open("a", encoding="utf-8") as changed:
+        changed.write("# changed\n")
+    commit(project)
+    compare = step(workflow(project, "infra"), "Compare with the base")
+    output = tmp_path / "output"
+    assert run_shell(compare, project, BASE=base, GITHUB_OUTPUT=str(output)).returncode == 0
+    assert output.read_text(encoding="utf-8") == f"infra={expected}\n"
+
+
+@pytest.mark.parametrize("base", ["", "0" * 40])
+def test_without_a_base_everything_is_checked(project: Path, tmp_path: Path, base: str) -> None:
+    compare = step(workflow(project, "infra"), "Compare with the base")
+    output = tmp_path / "output"
+    assert run_shell(compare, project, BASE=base, GITHUB_OUTPUT=str(output)).returncode == 0
+    assert output.read_text(encoding="utf-8") == "infra=true\n"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_images_are_examined_and_scanned_before_they_are_pushed(rendered: Callable[[str], Path], profile: str) -> None:
+    names = [found["name"] for found in workflow(rendered(profile), "build")["jobs"]["images"]["steps"]]
+    order = ["Build", "Examine", "Scan", "Log in to the registry", "Push with its attestations", "Keep its digest"]
+    assert [name for name in names if name in order] == order
+
+
+def test_a_pull_request_pushes_and_records_nothing(rendered: Callable[[str], Path]) -> None:
+    content = workflow(rendered("default"), "build")
+    images = content["jobs"]["images"]
+    assert images["env"]["PUSH"] == "${{ github.event_name != 'pull_request' && github.ref == 'refs/heads/main' }}"
+    for name in ("Log in to the registry", "Push with its attestations", "Keep its digest"):
+        assert step(content, name)["if"] == "env.PUSH == 'true'"
+    assert content["jobs"]["record"]["if"] == "github.event_name != 'pull_request' && github.ref == 'refs/heads/main'"
+
+
+def test_only_what_was_tested_is_recorded(rendered: Callable[[str], Path]) -> None:
+    assert workflow(rendered("default"), "build")["jobs"]["record"]["needs"] == ["test", "images", "migrations"]
+    assert workflow(rendered("everything"), "build")["jobs"]["record"]["needs"] == ["test", "images"]
+
+
+def test_a_repository_without_front_ends_needs_no_node(rendered: Callable[[str], Path]) -> None:
+    project = rendered("api-only")
+    text = (project / ".github/workflows/build.yml").read_text(encoding="utf-8")
+    text += (project / "infra/custom/test").read_text(encoding="utf-8")
+    assert not re.search("node|pnpm|NEXT_", text)
+
+
+def test_images_are_built_on_the_servers_processor(rendered: Callable[[str], Path]) -> None:
+    assert workflow(rendered("default"), "build")["jobs"]["images"]["runs-on"] == "ubuntu-24.04"
+    assert workflow(rendered("arm64"), "build")["jobs"]["images"]["runs-on"] == "ubuntu-24.04-arm"
+
+
+def test_the_registry_decides_the_credentials(rendered: Callable[[str], Path]) -> None:
+    login = "Log in to the registry"
+    assert step(workflow(rendered("default"), "build"), login)["with"] == {
+        "registry": "ghcr.io",
+        "username": "${{ github.actor }}",
+        "password": "${{ github.token }}",
+    }
+    other = workflow(rendered("everything"), "build")
+    assert step(other, login)["with"] == {
+        "registry": "registry.example.org:5000",
+        "username": "${{ secrets.REGISTRY_USERNAME }}",
+        "password": "${{ secrets.REGISTRY_TOKEN }}",
+    }
+    assert "packages" not in other["jobs"]["images"]["permissions"]
