@@ -1,0 +1,275 @@
+"""The runbooks' commands: each is valid shell, and names only what is in the project or was made by a line before it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests import tooling
+from tests.docs import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+somewhere = pytest.mark.parametrize("profile", reading.PROFILES)
+
+COMPOSE = re.compile(r"docker compose (?:--env-file \S+ )?-f infra/docker-compose\.prod\.yml (?:--profile '\*' )?(\S+)(.*)")
+# Options of `docker compose` commands that take the word behind them.
+WITH_VALUE = {"--wait-timeout", "--tail", "--name", "-e"}
+COMPOSE_COMMANDS = {"config", "exec", "logs", "ps", "pull", "rm", "run", "stop", "up"}
+DOCKER_COMMANDS = {"compose", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm"}
+GH_COMMANDS = {
+    "api",
+    "pr checks",
+    "pr create",
+    "pr merge",
+    "repo create",
+    "run download",
+    "run list",
+    "secret set",
+}
+# Made on the server by a runbook, not part of the project.
+MADE = {"infra/.env"}
+
+
+def commands(project: Path) -> Iterator[tuple[str, str]]:
+    """Return each line of code with the runbook that it is in; a line that goes on counts as one."""
+    for document in [*reading.runbooks(project), project / "infra" / "README.md"]:
+        for block in reading.blocks(document):
+            if block.language == "bash":
+                for line in re.sub(r"\\\n\s*", " ", block.code).splitlines():
+                    yield document.name, line
+
+
+@somewhere
+def test_every_block_says_where_it_runs(rendered: Callable[[str], Path], profile: str) -> None:
+    for document in reading.runbooks(rendered(profile)):
+        for block in reading.blocks(document):
+            assert block.language == "bash", document
+            assert block.place
+
+
+@somewhere
+def test_the_blocks_of_a_runbook_are_clean_shell_and_set_what_they_use(
+    rendered: Callable[[str], Path], profile: str, tmp_path: Path
+) -> None:
+    """All blocks of one place are one script: a variable that no earlier block has set is found."""
+    shellcheck = tooling.require("shellcheck")
+    scripts = []
+    for document in [*reading.runbooks(rendered(profile)), rendered(profile) / "infra" / "README.md"]:
+        for place in reading.PLACES:
+            code = "\n".join(block.code for block in reading.blocks(document) if block.language == "bash" and block.place == place)
+            if code:
+                script = tmp_path / f"{document.stem}.{place}.sh"
+                # A pasted line cannot exit, a remote command is meant to be expanded there, and two places share variables.
+                script.write_text(f"# shellcheck disable=SC2164,SC2029,SC2034\n{code}", encoding="utf-8")
+                scripts.append(script)
+    result = tooling.run([shellcheck, "--shell=bash", "--enable=all", "--exclude=SC2250,SC2312,SC2249", *scripts], check=False)
+    assert result.stdout == ""
+
+
+@somewhere
+def test_every_service_that_is_named_is_in_the_compose_file(rendered: Callable[[str], Path], profile: str) -> None:
+    project = rendered(profile)
+    services = yaml.safe_load((project / "infra" / "docker-compose.prod.yml").read_text(encoding="utf-8"))["services"]
+    seen = set()
+    for document, line in commands(project):
+        for command, rest in COMPOSE.findall(line):
+            assert command in COMPOSE_COMMANDS, (document, line)
+            for name in _services(command, rest):
+                seen.add(name)
+                assert name in services, (document, line)
+        for names in re.findall(r"^for service in (.*?);", line):
+            assert all(f"{name}-green" in services for name in names.split()), (document, line)
+    assert {"migrate", "roles", "api-green"} <= seen
+
+
+def _services(command: str, rest: str) -> list[str]:
+    """Return the service names among a command's words, with the slots' variables filled in."""
+    rest = rest.replace("$(sed -n 's/^COMPOSE_PROFILES=//p' .env)", "$live")
+    lexer = shlex.shlex(rest, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(takewhile(lambda word: not set(word) & set("|&;<>()"), lexer))
+    names: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("-") or before in WITH_VALUE:
+            continue
+        names.append(word)
+        if command in {"exec", "run"}:
+            break
+    if "$service-$idle" in names:
+        return ["api-green"]
+    return [name.replace("$idle", "green").replace("$live", "blue") for name in names]
+
+
+@somewhere
+def test_every_compose_command_names_the_file_as_the_standard_does(rendered: Callable[[str], Path], profile: str) -> None:
+    for document, line in commands(rendered(profile)):
+        for _ in re.findall(r"docker compose(?! version)", line):
+            assert COMPOSE.search(line), (document, line)
+
+
+@somewhere
+def test_programs_and_their_commands_exist(rendered: Callable[[str], Path], profile: str) -> None:
+    for document, line in commands(rendered(profile)):
+        for command in re.findall(r"(?:^|[;|(&] ?)docker (\w+)", line):
+            assert command in DOCKER_COMMANDS, (document, line)
+        for command in re.findall(r"(?:^|[;|(&] ?)gh (api|\w+ \w+)", line):
+            assert command in GH_COMMANDS, (document, line)
+
+
+@somewhere
+def test_paths_of_the_repository_exist(rendered: Callable[[str], Path], profile: str) -> None:
+    project = rendered(profile)
+    for document, line in commands(project):
+        for path in re.findall(r"(?<![\w/$}])(infra/[\w./-]+|docs/[\w./-]+|\.env\.example)", line):
+            clean = path.rstrip(".")
+            if clean not in MADE and not clean.startswith("infra/migrations"):
+                assert (project / clean).exists(), (document, line)
+
+
+@somewhere
+def test_variables_of_the_environment_file_are_those_of_the_example(rendered: Callable[[str], Path], profile: str) -> None:
+    project = rendered(profile)
+    example = (project / ".env.example").read_text(encoding="utf-8")
+    known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*reading.runbooks(project), project / "infra" / "README.md"])
+    named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)) - {"REPLACE_", "NEXT_SERVER_ACTIONS_ENCRYPTION_KEY", "REGISTRY_USERNAME", "REGISTRY_TOKEN"}
+    assert sorted(named - known) == []
+
+
+@somewhere
+def test_placeholders_have_one_form_and_stand_alone(rendered: Callable[[str], Path], profile: str) -> None:
+    for document, line in commands(rendered(profile)):
+        assert not re.search(r"<[a-z-]+>|\bYOUR_|\bXXX", line), (document, line)
+        for placeholder in re.findall(r"REPLACE_\w*", line):
+            assert placeholder.startswith("REPLACE_WITH_"), (document, line)
+
+
+# ----- Some blocks are run ----------------------------------------------------------------------------------------
+
+
+def block_with(document: Path, words: str) -> str:
+    """Return the one block of a runbook that has these words."""
+    found = [block.code for block in reading.blocks(document) if words in block.code]
+    assert len(found) == 1, words
+    return found[0]
+
+
+def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a block as a person pastes it: an interactive shell's rules, no `set -e`."""
+    return tooling.run(["bash", "-c", script], cwd=folder, check=False)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """The project's folder on a server, before anything is in it."""
+    folder = tmp_path / "server"
+    for name in ("state", "infra", "releases"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+def environment_file(project: Path, server: Path) -> subprocess.CompletedProcess[str]:
+    """Run the block that makes `.env`, in this folder instead of the real one."""
+    (server / ".env.example").write_bytes((project / ".env.example").read_bytes())
+    code = re.sub(r"^cd /opt/\S+$", "", block_with(project / "docs/runbooks/first-hour.md", "noclobber"), flags=re.MULTILINE)
+    return bash(code, server)
+
+
+@somewhere
+def test_the_first_hour_makes_an_environment_file_that_compose_accepts(
+    rendered: Callable[[str], Path], profile: str, server: Path
+) -> None:
+    project = rendered(profile)
+    tooling.require("docker-compose", version="2.24", version_args=["version"])
+    made = environment_file(project, server)
+    values = dict(re.findall(r"^([A-Z_]+)=(.*)$", (server / ".env").read_text(encoding="utf-8"), re.MULTILINE))
+    assert (server / ".env").stat().st_mode & 0o777 == 0o600
+    assert values["COMPOSE_PROFILES"] == "blue"
+    assert values["ASPNETCORE_ENVIRONMENT"] == "Staging"
+    secrets = [values[name] for name in ("JWT_SECRET", "POSTGRES_OWNER_PASSWORD", "POSTGRES_APP_PASSWORD")]
+    assert len(set(secrets)) == 3
+    assert not any(secret in made.stdout + made.stderr for secret in secrets)
+    empty = [name for name, value in values.items() if not value]
+    managed = "POSTGRES_HOST" in values
+    assert empty == (["POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD"] if managed else [])
+    assert [line.partition(":")[2] for line in made.stdout.splitlines()] == [f"{name}=" for name in empty]
+
+    text = (server / ".env").read_text(encoding="utf-8")
+    filled = re.sub(r"^(POSTGRES_\w+)=$", r"\1=5432", text, flags=re.MULTILINE)
+    check = (project / "infra/check.env").read_text(encoding="utf-8")
+    images = "".join(f"{line}\n" for line in check.splitlines() if "_IMAGE=" in line)
+    (server / "state/compose.env").write_text(filled + images, encoding="utf-8")
+    result = tooling.run(
+        ["docker-compose", "--env-file", server / "state/compose.env", "-f", project / "infra/docker-compose.prod.yml", "config", "--quiet"]
+    )
+    assert result.stderr == ""
+
+
+def test_an_existing_environment_file_is_kept(rendered: Callable[[str], Path], server: Path) -> None:
+    (server / ".env").write_text("KEPT=yes\n", encoding="utf-8")
+    environment_file(rendered("default"), server)
+    assert (server / ".env").read_text(encoding="utf-8") == "KEPT=yes\n"
+
+
+def test_a_deploy_writes_the_new_slot_and_digests_beside_the_live_ones(
+    rendered: Callable[[str], Path], server: Path
+) -> None:
+    (server / ".env").write_text("COMPOSE_PROFILES=blue\nJWT_SECRET=s/e+c=\n", encoding="utf-8")
+    (server / "releases/0123456789ab/infra").mkdir(parents=True)
+    (server / "releases/0123456789ab/release.env").write_text("API_IMAGE=new\n", encoding="utf-8")
+    code = block_with(rendered("default") / "docs/runbooks/deploy-release.md", "df -h /var/lib/docker")
+    code = re.sub(r"^(cd /opt/\S+|rsync .*|df .*|docker .*)$", "", code, flags=re.MULTILINE)
+    result = bash(code.replace("REPLACE_WITH_THE_RELEASE", "0123456789ab") + "\necho $live $idle", server)
+    assert result.stdout.split() == ["blue", "green"]
+    made = server / "state/compose.env.new"
+    assert made.read_text(encoding="utf-8") == "COMPOSE_PROFILES=green\nJWT_SECRET=s/e+c=\nAPI_IMAGE=new\n"
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert (server / ".env").read_text(encoding="utf-8").startswith("COMPOSE_PROFILES=blue\n")
+
+
+def test_a_secret_is_replaced_literally_and_alone(rendered: Callable[[str], Path], server: Path) -> None:
+    (server / ".env").write_text("A=1\nJWT_SECRET=old\nJWT_SECRETS=kept\n", encoding="utf-8")
+    (server / "releases/r1").mkdir()
+    (server / "releases/r1/release.env").write_text("API_IMAGE=live\n", encoding="utf-8")
+    (server / "state/history").write_text("2030-01-01T00:00:00Z r0 blue\n2030-01-02T00:00:00Z r1 green\n", encoding="utf-8")
+    code = block_with(rendered("default") / "docs/runbooks/rotate-secrets.md", "set_value()")
+    code = re.sub(r"^cd /opt/\S+$", "", code, flags=re.MULTILINE)
+    value = r"a/b+c=\1&\\n$HOME`id`"
+    result = bash(f"{code}\nprintf '%s\\n' '{value}' | set_value JWT_SECRET\nuse_values", server)
+    assert result.stderr == ""
+    assert (server / ".env").read_text(encoding="utf-8") == f"A=1\nJWT_SECRET={value}\nJWT_SECRETS=kept\n"
+    assert (server / "state/compose.env").read_text(encoding="utf-8").endswith("JWT_SECRETS=kept\nAPI_IMAGE=live\n")
+    assert {os.stat(server / name).st_mode & 0o777 for name in (".env", "state/compose.env")} == {0o600}
+
+
+@somewhere
+def test_ssh_is_open_to_the_admin_networks_alone(rendered: Callable[[str], Path], profile: str) -> None:
+    code = block_with(rendered(profile) / "docs/runbooks/provision-server.md", "/usr/sbin/nft -f")
+    answers = (rendered(profile) / ".copier-answers.yml").read_text(encoding="utf-8")
+    networks = yaml.safe_load(answers)["admin_networks"].split()
+    rules = [line for line in code.splitlines() if "dport 22" in line]
+    assert sorted(network for rule in rules for network in re.findall(r"[0-9a-f.:]+/\d+", rule)) == sorted(networks)
+    assert all("saddr" in rule for rule in rules)
+    assert "flush ruleset" not in code
+
+
+@somewhere
+def test_dns_names_every_host_that_the_proxy_serves(rendered: Callable[[str], Path], profile: str) -> None:
+    project = rendered(profile)
+    text = (project / "docs/runbooks/first-hour.md").read_text(encoding="utf-8")
+    facts = dict(re.findall(r"^(\w+)=(.*)$", (project / "infra/deploy.conf").read_text(encoding="utf-8"), re.MULTILINE))
+    hosts = facts["PRODUCTION_HOSTS"].split() + facts["STAGING_HOSTS"].split()
+    named = re.findall(r"^\| `([^`]+)` \| A, AAAA \|", text, re.MULTILINE)
+    assert {name for name in named if not name.startswith("www.")} == set(hosts)
+    config = (project / "infra" / {"caddy": "Caddyfile", "nginx": "nginx.conf"}[facts["PROXY"]]).read_text(encoding="utf-8")
+    assert any(name.startswith("www.") for name in named) == ("www." in config)
