@@ -1,0 +1,99 @@
+"""The laboratory from a shell: ``python -m tests.lab images|up|down|sweep|clean``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+
+from tests.lab import engine, images
+from tests.lab.place import PREFIX, lab_dir
+from tests.lab.shell import LabError, run, say
+
+
+def build(names: list[str]) -> None:
+    """Build what is named (or everything), and show sizes and times."""
+    with engine.use():
+        rows = []
+        for name in names or list(images.CATALOGUE):
+            began = time.monotonic()
+            reference = images.ensure(name)
+            taken = time.monotonic() - began
+            size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", reference).stdout)
+            rows.append(f"{reference:32}{size / 1e6:8.0f} MB{taken:8.1f} s")
+        print("\n".join(rows))
+
+
+def up() -> None:
+    """Start an engine that stays."""
+    pid = engine.up()
+    print(f"dockerd {pid}" if pid else "an engine that is not the laboratory's is running: used as it is")
+
+
+def down() -> None:
+    """Stop the laboratory's engine."""
+    print("stopped" if engine.down() else "the laboratory has no engine running")
+
+
+def sweep() -> None:
+    """Remove what killed test runs left behind: containers, volumes and networks. Not while tests run."""
+    _remove("container", "volume", "network")
+
+
+def clean() -> None:
+    """Remove everything that the laboratory made: as sweep, and the images, the engine and the folder."""
+    _remove("container", "volume", "network", "image")
+    engine.down()
+    shutil.rmtree(lab_dir())
+
+
+def _remove(*kinds: str) -> None:
+    if not engine.answers():
+        return
+    for kind, listing in _leftovers().items():
+        if listing and kind in kinds:
+            say(f"removing {len(listing)} {kind}(s)")
+            force = {"container": ["--force", "--volumes"], "network": []}.get(kind, ["--force"])
+            run("docker", kind, "rm", *force, *listing, check=False)
+
+
+def _leftovers() -> dict[str, list[str]]:
+    """What the laboratory made on the engine: by name, or by the name of the Compose project it belongs to."""
+
+    def listed(kind: str, field: str, *options: str) -> list[str]:
+        rows = run("docker", kind, "ls", *options, "--format", "{{json .}}").stdout.splitlines()
+        found = [json.loads(row) for row in rows]
+        return [row[field] for row in found if PREFIX in row[field] or f"project={PREFIX}" in str(row.get("Labels"))]
+
+    references = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    return {
+        "container": listed("container", "Names", "--all"),
+        "volume": listed("volume", "Name"),
+        "network": listed("network", "Name"),
+        "image": [reference for reference in references if PREFIX in reference],
+    }
+
+
+def main() -> int:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("images", help=build.__doc__).add_argument("names", nargs="*", metavar="name")
+    for command in (up, down, sweep, clean):
+        commands.add_parser(command.__name__, help=command.__doc__)
+    chosen = parser.parse_args()
+    try:
+        if chosen.command == "images":
+            build(chosen.names)
+        else:
+            {"up": up, "down": down, "sweep": sweep, "clean": clean}[chosen.command]()
+    except LabError as failed:
+        print(f"lab: {failed}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

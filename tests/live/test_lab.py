@@ -1,0 +1,104 @@
+"""The laboratory itself: what it promises to the tests that use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab import engine as engines
+from tests.lab.project import Project, quoted
+from tests.lab.shell import LabError, run
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+COMPOSE = """\
+name: slipway-lab-self
+services:
+  api:
+    image: ${API_IMAGE:?}
+    environment:
+      ASPNETCORE_ENVIRONMENT: Production
+      ConnectionStrings__Database: Host=nowhere;Password='${PASSWORD:?}'
+      JwtSettings__Secret: ${PASSWORD:?}
+      JwtSettings__Issuer: issuer
+      Cors__WebOrigin: ${LEAKED:-nothing leaked}
+    healthcheck:
+      test: bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
+      interval: 1s
+    volumes: ["data:/data"]
+  idle:
+    profiles: [green]
+    image: ${API_IMAGE:?}
+    entrypoint: sleep infinity
+volumes:
+  data: {}
+"""
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """A project's folder with a very small Compose file."""
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra" / "docker-compose.prod.yml").write_text(COMPOSE)
+    return tmp_path
+
+
+def remains() -> str:
+    """Containers and volumes of the small project."""
+    label = "label=com.docker.compose.project=slipway-lab-self"
+    return "".join(
+        run("docker", *listing, "--quiet", "--filter", label).stdout for listing in (("ps", "-a"), ("volume", "ls"))
+    )
+
+
+def test_a_project_runs_with_its_server_environment_and_nothing_else(
+    rendered: Path, app_image: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEAKED", "from the test run")
+    with Project(rendered, {"API_IMAGE": app_image("api"), "PASSWORD": "p$HOME #w"}) as project:
+        link = rendered / "infra" / ".env"
+        assert link.readlink() == Path("../state/compose.env")
+        assert link.stat().st_mode & 0o777 == 0o600
+        project.up()
+        settings = project.containers("api")[0].facts["Config"]["Env"]
+        assert "JwtSettings__Secret=p$HOME #w" in settings
+        assert "Cors__WebOrigin=nothing leaked" in settings
+        project.compose("--profile", "green", "up", "--detach", "idle")
+        project.env.pop("PASSWORD")  # Compose cannot read the file any more, and still everything goes
+        project.write_env()
+        assert remains()
+    assert not remains()
+
+
+def test_a_service_that_does_not_get_healthy_fails_with_its_check_and_its_log(
+    rendered: Path, app_image: Callable[..., str]
+) -> None:
+    with Project(rendered, {"API_IMAGE": app_image("api", behaviour="start-seconds=60"), "PASSWORD": "p"}) as project:
+        project.compose("up", "--detach")
+        with pytest.raises(LabError, match=r"(?s)api is .*Connection refused.* starting"):
+            project.wait_healthy("api", timeout=8)
+
+
+def test_a_value_that_env_cannot_hold_is_refused() -> None:
+    assert quoted("https://shop.example") == "https://shop.example"
+    assert quoted("a$b #c") == "'a$b #c'"
+    with pytest.raises(ValueError, match="single quote"):
+        quoted("it's")
+
+
+def test_the_engine_outlives_one_of_two_users(engine: None) -> None:  # noqa: ARG001
+    with engines.use():
+        pass
+    assert engines.answers()
+
+
+def test_a_machine_without_an_engine_is_told_so_in_a_sentence(tmp_path: Path) -> None:
+    program = "from tests.lab import engine\ntry:\n  engine.up()\nexcept engine.EngineMissing as e: print(e)"
+    nowhere = {"PATH": os.environ["PATH"], "SLIPWAY_LAB_DIR": str(tmp_path), "DOCKER_HOST": "unix:///nowhere.sock"}
+    said = subprocess.run([sys.executable, "-c", program], env=nowhere, capture_output=True, text=True, check=True)
+    assert "DOCKER_HOST" in said.stdout

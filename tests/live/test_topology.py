@@ -1,0 +1,300 @@
+"""The generated topology on a real engine, started with the lines that the standard prescribes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.containers import Container
+from tests.lab.project import Project
+from tests.lab.shell import LabError, run
+
+pytestmark = pytest.mark.live
+
+RunProject = Callable[[Path, Mapping[str, str]], Project]
+Render = Callable[..., Path]
+
+CREATE_ITEMS = (
+    "CREATE TABLE IF NOT EXISTS items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);\n"
+)
+API_HOST = "api.shop.example.com"
+
+
+def free_port() -> str:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start(
+    render: Render, run_project: RunProject, image: Callable[[str], str], app_image: Callable[..., str]
+) -> Callable[..., Project]:
+    """`start(answers, api="api")`: a generated project with the environment of a server, not started yet."""
+
+    def prepare(answers: Mapping[str, Any], *, api: str = "api", version: str = "1") -> Project:
+        path = render({"postgres_version": 17, **answers})
+        environment = {
+            "COMPOSE_PROFILES": "blue",
+            "API_HOSTNAME": API_HOST,
+            "WEB_HOSTNAME": "shop.example.com",
+            "JWT_SECRET": "c2VjcmV0IG9mIGEgdGVzdA==",
+            "JWT_ISSUER": f"https://{API_HOST}",
+            "WEB_ORIGIN": "https://shop.example.com",
+            "POSTGRES_DB": "shop",
+            "POSTGRES_USER": "postgres",
+            "POSTGRES_PASSWORD": "administrator",
+            "POSTGRES_OWNER_PASSWORD": "owner",
+            "POSTGRES_APP_PASSWORD": "application",
+            "API_IMAGE": app_image(api, version),
+            "WORKER_IMAGE": app_image("worker", version),
+            "WEB_IMAGE": app_image("web", version),
+            "POSTGRES_IMAGE": image("postgres:17"),
+            "CADDY_IMAGE": image("caddy"),
+            "HTTP_PORT": free_port(),
+            "HTTPS_PORT": free_port(),
+            # Nobody answers there: certificates are not what these tests are about.
+            "ACME_DIRECTORY": "https://127.0.0.1:9/directory",
+        }
+        migrations = path / "infra" / "migrations"
+        migrations.mkdir()
+        (migrations / "migrate.sql").write_text(CREATE_ITEMS)
+        return run_project(path, environment)
+
+    return prepare
+
+
+def standard_deploy(project: Project) -> None:
+    """Start the project as the standard writes it, and wait until all of it is healthy."""
+    project.compose("up", "-d")
+    for service in project.compose("ps", "--services").split():
+        project.wait_healthy(service)
+
+
+def ask_api(project: Project, path: str, *, method: str = "GET", body: str | None = None) -> tuple[int, str]:
+    """Ask the API through the proxy's internal listener, from inside the front end's container."""
+    script = (
+        "const [url, method, body] = process.argv.slice(1);"
+        "fetch(url, {method, body: body || undefined})"
+        ".then(async r => console.log(JSON.stringify([r.status, await r.text()])))"
+    )
+    slot = project.env["COMPOSE_PROFILES"]
+    printed = project.exec(f"web-{slot}", "node", "-e", script, f"http://api:8080{path}", method, body or "")
+    status, text = json.loads(printed)
+    return int(status), str(text)
+
+
+def can_connect(project: Project, service: str, host: str, port: int) -> bool:
+    """Say whether a TCP connection from a front end's container succeeds."""
+    script = (
+        "const [host, port] = process.argv.slice(1);"
+        "const s = require('net').connect({host, port: Number(port), timeout: 2000}, () => { console.log('yes'); s.destroy(); });"
+        "s.on('error', () => console.log('no')); s.on('timeout', () => { console.log('no'); s.destroy(); });"
+    )
+    return project.exec(service, "node", "-e", script, host, str(port)).strip() == "yes"
+
+
+@contextmanager
+def outside() -> Iterator[tuple[str, int]]:
+    """Something that is not of the project: a listener of this test on the engine's bridge."""
+    gateway = json.loads(run("docker", "network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    with socket.create_server((gateway, 0)) as server:
+        server.settimeout(30)
+        stopped = threading.Event()
+
+        def accept() -> None:
+            while not stopped.is_set():
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield gateway, int(server.getsockname()[1])
+        finally:
+            stopped.set()
+
+
+@pytest.mark.parametrize(
+    ("answers", "api"),
+    [
+        ({}, "api"),
+        ({"worker_health": "heartbeat"}, "api"),
+        ({"dotnet_image": "alpine"}, "api-alpine"),
+        ({"dotnet_image": "chiseled"}, "api-chiseled"),
+    ],
+    ids=["ubuntu", "heartbeat", "alpine", "chiseled"],
+)
+def test_the_standards_own_line_starts_a_healthy_site(
+    start: Callable[..., Project], answers: dict[str, Any], api: str
+) -> None:
+    # The worker's variants share the API's health check; only Ubuntu's stand-in exists for it.
+    project = start({**answers, "worker": api == "api"}, api=api)
+    standard_deploy(project)
+    assert ask_api(project, "/health")[0] == 200
+    before = {service: project.containers(service)[0].id for service in project.compose("ps", "--services").split()}
+    project.compose("up", "-d")
+    after = {service: project.containers(service)[0].id for service in project.compose("ps", "--services").split()}
+    assert after == before, "the same line again replaced a container"
+
+
+def test_an_api_that_is_not_healthy_is_seen_as_unhealthy(
+    start: Callable[..., Project], app_image: Callable[..., str]
+) -> None:
+    project = start({"worker": False})
+    project.write_env(API_IMAGE=app_image("api", "2", behaviour="never-healthy"))
+    project.compose("up", "-d")
+    with pytest.raises(LabError):
+        project.wait_healthy("api-blue", timeout=15)
+
+
+def test_the_idle_slot_takes_the_new_image_while_the_other_goes_on(
+    start: Callable[..., Project], app_image: Callable[..., str]
+) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    blue = project.containers("api-blue")[0].id
+    project.write_env(API_IMAGE=app_image("api", "2"))
+    project.compose("up", "-d", "--no-deps", "--wait", "api-green", "web-green")
+    assert project.containers("api-blue")[0].id == blue
+    project.write_env(COMPOSE_PROFILES="green")
+    project.compose("--profile", "blue", "rm", "--stop", "--force", "api-blue", "web-blue")
+    for _ in range(20):
+        status, body = ask_api(project, "/")
+        assert (status, json.loads(body)["version"]) == (200, "2")
+
+
+def test_the_application_reads_and_writes_rows_but_cannot_change_the_schema(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    project.compose("run", "--rm", "migrate")
+    assert ask_api(project, "/items", method="POST", body='{"name": "anchor"}')[0] in (200, 201)
+    status, items = ask_api(project, "/items")
+    assert status == 200
+    assert "anchor" in items
+    assert json.loads(ask_api(project, "/ddl")[1])["sqlstate"] == "42501"
+
+
+def test_a_migration_that_fails_is_reported_and_the_site_goes_on(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    (project.path / "infra/migrations/migrate.sql").write_text(
+        "START TRANSACTION;\nCREATE TABLE a (x int);\nSELECT 1/0;\nCOMMIT;\n"
+    )
+    with pytest.raises(LabError, match="division by zero"):
+        project.compose("run", "--rm", "migrate")
+    tables = project.exec(
+        "postgres",
+        "psql",
+        "-U",
+        "postgres",
+        "-d",
+        "shop",
+        "-Atc",
+        r"SELECT count(*) FROM pg_tables WHERE tablename = 'a'",
+    )
+    assert tables.strip() == "0"
+    assert ask_api(project, "/health")[0] == 200
+
+
+def test_a_missing_migration_script_is_an_error_and_not_an_empty_folder(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    (project.path / "infra/migrations/migrate.sql").unlink()
+    (project.path / "infra/migrations").rmdir()
+    with pytest.raises(LabError, match="migrations"):
+        project.compose("run", "--rm", "migrate")
+    assert not (project.path / "infra/migrations").exists()
+
+
+def test_the_roles_service_changes_passwords_of_a_database_that_runs(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    project.write_env(POSTGRES_APP_PASSWORD="rotated")
+    project.compose("run", "--rm", "roles")
+    standard_deploy(project)
+    assert json.loads(ask_api(project, "/ddl")[1])["sqlstate"] == "42501"
+    assert "rotated" not in project.logs("postgres")
+
+
+def test_who_can_reach_whom(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    with outside() as (host, port):
+        assert json.loads(ask_api(project, f"/connect?host={host}&port={port}")[1])["connected"], (
+            "the API has a way out"
+        )
+        assert not can_connect(project, "web-blue", host, port), "a front end has none"
+    assert json.loads(ask_api(project, "/connect?host=postgres&port=5432")[1])["connected"]
+    assert not can_connect(project, "web-blue", project.address("postgres", "data"), 5432)
+    assert can_connect(project, "web-blue", "api", 8080)
+
+
+def test_every_container_is_confined(start: Callable[..., Project]) -> None:
+    project = start({})
+    standard_deploy(project)
+    published: dict[str, set[str]] = {}
+    for service in project.compose("ps", "--services").split():
+        facts = project.containers(service)[0].facts
+        host = facts["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert "no-new-privileges:true" in host["SecurityOpt"], service
+        assert host["Memory"] > 0, service
+        assert host["NanoCpus"] > 0, service
+        assert host["PidsLimit"] > 0, service
+        assert host["LogConfig"]["Config"]["max-size"], service
+        published[service] = set(host["PortBindings"] or {})
+    assert published.pop("caddy") == {"80/tcp", "443/tcp", "443/udp"}
+    assert not any(published.values())
+    for service in ("api-blue", "web-blue", "worker"):
+        status = project.exec(
+            service,
+            "cat" if service == "web-blue" else "bash",
+            *(["/proc/1/status"] if service == "web-blue" else ["-c", "cat /proc/1/status"]),
+        )
+        assert "CapEff:\t0000000000000000" in status, service
+        assert "\nUid:\t0\t" not in status, service
+
+
+def test_the_proxy_cannot_read_the_secrets(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    proxy: Container = project.containers("caddy")[0]
+    assert proxy.exec("cat", "/etc/caddy/Caddyfile").returncode == 0
+    assert proxy.exec("cat", "/etc/caddy/.env", check=False).returncode != 0
+    assert "application" not in json.dumps(proxy.facts["Config"]["Env"])
+
+
+def test_nothing_starts_without_a_slot(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    project.env.pop("COMPOSE_PROFILES")
+    project.write_env()
+    with pytest.raises(LabError, match="COMPOSE_PROFILES is missing a value: is missing in .env, set it to blue"):
+        project.compose("up", "-d")
+    project.write_env(COMPOSE_PROFILES="blue")
+
+
+def test_plain_http_is_sent_to_tls(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    standard_deploy(project)
+    status = run(
+        "curl",
+        "--silent",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code} %{redirect_url}",
+        "--header",
+        f"Host: {API_HOST}",
+        f"http://127.0.0.1:{project.env['HTTP_PORT']}/items?x=1",
+    ).stdout
+    assert status == f"308 https://{API_HOST}/items?x=1"
