@@ -1,0 +1,86 @@
+"""Quoted text means the same literal string where it lands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+import quoting
+from tests.tooling import require
+
+LINE = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=60)
+
+
+@given(LINE)
+def test_a_yaml_string_is_read_back_as_the_same_text(value: str) -> None:
+    assert yaml.safe_load(f"key: {quoting.yaml_string(value)}") == {"key": value}
+
+
+@given(LINE.map(str.strip).filter(bool))
+def test_markdown_text_is_shown_as_the_same_text_and_nothing_else(value: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(f"x{quoting.markdown_text(value)}x")
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    children = tokens[1].children or []
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert "".join(child.content for child in children) == f"x{value}x"
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("${var.secret}", '"$${var.secret}"'),
+        ("%{ if true }", '"%%{ if true }"'),
+        ("back\\slash", r'"back\\slash"'),
+        ("Größe", '"Größe"'),
+    ],
+)
+def test_hcl_strings_hold_no_template(value: str, quoted: str) -> None:
+    assert quoting.hcl_string(value) == quoted
+
+
+@pytest.mark.parametrize("value", ["plain", "two words", 'a "quoted" one', "back\\slash", "{braces}", "# no comment", "$(id)", "`x`", "x\\"])
+def test_a_caddyfile_token_reaches_caddy_as_the_same_text(value: str) -> None:
+    caddyfile = f"http://:9999 {{\n\trespond {quoting.caddyfile_token(value)}\n}}\n"
+    adapted = subprocess.run(
+        [str(require("caddy")), "adapt", "--adapter", "caddyfile", "--config", "/dev/stdin"],
+        input=caddyfile, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    handlers = json.loads(adapted.stdout)["apps"]["http"]["servers"]["srv0"]["routes"][0]["handle"]
+    assert handlers[0]["body"] == value
+
+
+@pytest.mark.parametrize("value", ["{$HOME}", "two\nlines", "carriage\rreturn", "`\\"])
+def test_what_no_quoting_can_keep_out_of_a_caddyfile_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written in a Caddyfile"):
+        quoting.caddyfile_token(value)
+
+
+@pytest.mark.parametrize(
+    ("title", "slug"),
+    [
+        ("Harbour Shop", "harbour-shop"),
+        ("Größe & Söhne", "groe-sohne"),
+        ("42 Boats", "boats"),
+        ("日本語", "app"),
+        ("x", "app"),
+        ("a" * 80, "a" * 40),
+    ],
+)
+def test_a_title_proposes_a_slug_that_is_valid(title: str, slug: str) -> None:
+    assert quoting.slug(title) == slug
+
+
+@given(LINE)
+def test_whatever_the_title_the_proposed_slug_is_valid(title: str) -> None:
+    import validators  # noqa: PLC0415
+
+    assert validators.problem_with_slug(quoting.slug(title)) == ""
+    assert validators.problem_with_dotnet_name(quoting.pascal(quoting.slug(title))) == ""
