@@ -116,7 +116,7 @@ def test_a_clean_image_passes(examine: Callable[..., CompletedProcess[str]], tmp
         ("app/apps/web/.next/static/chunks/1.js", b"process.env['NEXT_PUBLIC_X']", "1.js uses NEXT_PUBLIC_X, which"),
         (
             "app/appsettings.Production.json",
-            b'{"Origin": "https://API.shop.example.com/"}',
+            b'{"Origin": "https://API.Shop.Example.COM/"}',
             "contains shop.example.com",
         ),
         (

@@ -13,11 +13,14 @@ SELECT current_database() AS database,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser
 \gset
 
--- Keeps passwords out of the server's log. Only a superuser may, and a managed database logs no statements by default.
+-- Keeps passwords out of the server's log and statistics. Only a superuser may, and a managed database logs no statements by default.
 \if :superuser
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
+SET log_min_duration_sample = -1;
+SET log_transaction_sample_rate = 0;
 SET log_min_error_statement = 'panic';
+SET pg_stat_statements.track_utility = off;
 \endif
 
 SELECT format('CREATE ROLE %I LOGIN', role)
@@ -86,15 +89,24 @@ WHERE typowner = current_user::regrole
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')
 \gexec
 
--- Rows for the application, in every schema that exists and every one that a migration will make.
-SELECT format(grant_statement, nspname, :'app')
+-- Rows for the application: in everything that exists, except what extensions and a provider keep for themselves, and in
+-- everything that a migration will make.
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I', nspname, :'app')
 FROM pg_namespace
-CROSS JOIN unnest(ARRAY[
-  'GRANT USAGE ON SCHEMA %I TO %I',
-  'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I',
-  'GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA %I TO %I'
-]) AS grant_statement
-WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
+WHERE nspname <> 'information_schema'
+  AND nspname !~ '^pg_'
+  AND pg_has_role(current_user, nspowner, 'USAGE')
+\gexec
+
+SELECT format(CASE relkind WHEN 'S' THEN 'GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %I'
+                           ELSE 'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO %I' END, c.oid::regclass, :'app')
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+  AND nspname <> 'information_schema'
+  AND nspname !~ '^pg_'
+  AND pg_has_role(current_user, relowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
 \gexec
 
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT USAGE ON SCHEMAS TO :"app";
