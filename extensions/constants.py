@@ -1,7 +1,8 @@
-"""Spares Copier the compilation of strings in which there is nothing to render.
+"""Spares Copier the compilation of strings in which there is nothing to render, and of those that it has seen.
 
 A copy renders every folder of every path, and each question's type several times over: some 400 strings without any
-delimiter. Jinja would compile each of them, and the project's facts would be looked up for each.
+delimiter. Jinja would compile each of them, and the project's facts would be looked up for each. Others come again and
+again, such as the name of a folder for each file in it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Constant:
 
 
 class Constants(Extension):
-    """Answers `from_string` for strings without delimiters, and leaves all others to Jinja."""
+    """Answers `from_string` for strings without delimiters, and compiles each other one once."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -36,6 +37,7 @@ class Constants(Extension):
             environment.comment_start_string,
             "\r",  # Jinja writes other line ends as \n.
         )
+        self._compiled: dict[str, Template] = {}
         environment.from_string = self._from_string  # type: ignore[method-assign, assignment]
 
     def _from_string(
@@ -45,7 +47,12 @@ class Constants(Extension):
         template_class: type[Template] | None = None,
     ) -> Template | Constant:
         """Do what `Environment.from_string` does."""
-        if isinstance(source, str) and not any(delimiter in source for delimiter in self._delimiters):
+        if not isinstance(source, str) or globals is not None or template_class is not None:
+            return self._compile(source, globals, template_class)
+        constant = not any(delimiter in source for delimiter in self._delimiters)
+        if constant or source in self._compiled:
             # Extensions see the string all the same: Copier's `yield` forgets the last loop at this moment.
-            return Constant(self.environment.preprocess(source))
-        return self._compile(source, globals, template_class)
+            text = self.environment.preprocess(source)
+            return Constant(text) if constant else self._compiled[source]
+        template = self._compiled[source] = self._compile(source)
+        return template

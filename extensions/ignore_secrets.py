@@ -1,4 +1,4 @@
-"""Task of `copier copy`: makes Git ignore what must never be committed, by appending to `.gitignore` once.
+"""What Git must never take: the content of a new `.gitignore`, and the task that appends it once to an existing one.
 
 The file belongs to the project, so nothing in it is changed or moved; lines that are there already are not added again.
 """
@@ -6,6 +6,9 @@ The file belongs to the project, so nothing in it is changed or moved; lines tha
 from __future__ import annotations
 
 from pathlib import Path
+
+from jinja2 import Environment
+from jinja2.ext import Extension
 
 HEADER = "# Secrets of the servers and other files that must never be committed"
 # `.env.example` names variables without values and stays committed, whatever an earlier line says.
@@ -42,6 +45,25 @@ def ignore(path: Path) -> list[str]:
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(separator + addition)
     return missing
+
+
+def new_file() -> str:
+    """Return a whole `.gitignore` for a project that has none."""
+    return "\n".join([HEADER, *LINES, ""])
+
+
+def lacks_secrets(folder: str) -> bool:
+    """Say whether the `.gitignore` of a folder would let a secret through."""
+    path = Path(folder) / ".gitignore"
+    return path.exists() and bool(missing_lines(path.read_bytes().decode("utf-8", "surrogateescape")))
+
+
+class IgnoreSecrets(Extension):
+    """Lets the template write a new `.gitignore`, and the task run only where an existing one needs it."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals.update(secrets_to_ignore=new_file, gitignore_lacks_secrets=lacks_secrets)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pins: the versions, digests and commits of `pins.toml`, as functions for templates.
 
-A pin is computed at every copy and update and never stored as an answer, so that a release of the template can change it.
+A pin is computed at every copy and update and never stored as an answer, so that a release of the template can
+change it.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def frontend(name: str, *, primary: bool, production_domain: str, staging_domain
 def decision_file(title: str, directory: str, destination: Path) -> str:
     """Return the file name, without suffix, of a decision record.
 
-    `docs/adr` numbers its records. A number that the project uses already is never taken, and a record that is there under
-    any number keeps it.
+    `docs/adr` numbers its records. A number that the project uses already is never taken, and a record that is there
+    under any number keeps it.
     """
     if directory != "docs/adr":
         return title

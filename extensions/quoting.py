@@ -13,20 +13,20 @@ from jinja2.ext import Extension
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&\"'@:-])")
 
 # What a YAML stream may not hold as it is (YAML 1.2.2, section 5.1), and line separators that YAML 1.1 knows.
-_YAML_UNPRINTABLE = re.compile("[^\t\n\r -~\u00A0-\u2027\u202A-\uD7FF\uE000-\uFEFE\uFF00-\uFFFD\U00010000-\U0010FFFF]")
+_YAML_UNPRINTABLE = re.compile("[^\t\n\r -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def hcl_string(value: str) -> str:
-    """Quote for HCL 2: a JSON string in which template sequences are doubled (HCL syntax specification, quoted templates)."""
+    """Quote for HCL 2: a JSON string in which template sequences are doubled (HCL native syntax, quoted templates)."""
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 
 def caddyfile_token(value: str) -> str:
-    """Quote for a Caddyfile: one token in backticks, where nothing is an escape, or in double quotes if it holds a backtick.
+    """Quote for a Caddyfile: in backticks, where nothing is an escape, or in double quotes if it holds a backtick.
 
     Raises:
-        ValueError: the value holds a line break, `{$`, which Caddy substitutes before it reads quotes, or both a backtick and
-            a backslash, for which Caddy has no quoting.
+        ValueError: the value holds a line break, `{$`, which Caddy substitutes before it reads quotes, or both a
+            backtick and a backslash, for which Caddy has no quoting.
     """
     if "\n" in value or "\r" in value or "{$" in value or ("`" in value and "\\" in value):
         raise ValueError(f"{value!r} cannot be written in a Caddyfile")
@@ -41,7 +41,7 @@ def markdown_text(value: str) -> str:
 
 
 def yaml_string(value: str) -> str:
-    """Quote for YAML 1.1 and 1.2: a JSON string is a double-quoted scalar in both, once what YAML cannot print is escaped."""
+    """Quote for YAML 1.1 and 1.2: a JSON string, in which what YAML cannot print is escaped, is a scalar in both."""
     return _YAML_UNPRINTABLE.sub(
         lambda match: f"\\U{ord(match[0]):08X}",
         json.dumps(value, ensure_ascii=False),

@@ -1,7 +1,7 @@
 """Fill in the digests of the images in `pins.toml` (`make pins`), where their registries can be reached.
 
-Versions and commits are bumped by Renovate (renovate.json5). Asks the registries through `docker buildx imagetools inspect`,
-which needs no engine, so that credentials and mirrors are those of the Docker client.
+Versions and commits are bumped by Renovate (renovate.json5). Asks the registries through `docker buildx imagetools
+inspect`, which needs no engine, so that credentials and mirrors are those of the Docker client.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def digest_of(reference: str) -> str:
 
 
 def fill(text: str, resolve: Callable[[str], str]) -> tuple[str, list[str], list[str]]:
-    """Return `text` with digests filled in, what changed and what could not be resolved. Comments and order are kept."""
+    """Return `text` with digests filled in, what changed, and what could not be resolved; all else is kept."""
     changed: list[str] = []
     failed: list[str] = []
     for name, pin in tomllib.loads(text)["images"].items():
@@ -60,7 +60,10 @@ def main() -> int:
     for line in failed:
         print("skipped", line, file=sys.stderr)
     if failed:
-        print(f"{len(failed)} images keep the digest that they had. Reach their registries and run `make pins` again.", file=sys.stderr)
+        print(
+            f"{len(failed)} images keep the digest that they had. Reach their registries and run `make pins` again.",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

@@ -1,6 +1,7 @@
 """Validators for the answers: each returns an empty string, or the sentence that tells the user what to type instead.
 
-Values are read by real parsers (`ipaddress`, `email.headerregistry`, `encodings.idna`) wherever the standard library has one.
+Values are read by real parsers (`ipaddress`, `email.headerregistry`, `encodings.idna`) wherever the standard library
+has one.
 Only the standard library and Jinja may be imported: whoever runs `copier` has nothing else installed.
 """
 
@@ -17,7 +18,21 @@ from jinja2.ext import Extension
 
 # Names of generated services, files and variables; a front end called like one of them would collide with it.
 RESERVED_NAMES = frozenset(
-    "acme api caddy compose default docker migrate migrations nginx postgres proxy www worker".split()
+    [
+        "acme",
+        "api",
+        "caddy",
+        "compose",
+        "default",
+        "docker",
+        "migrate",
+        "migrations",
+        "nginx",
+        "postgres",
+        "proxy",
+        "www",
+        "worker",
+    ]
 )
 
 # Host names of the service's own sites: a front end NAME answers on NAME.DOMAIN.
@@ -54,7 +69,8 @@ def problem_with_destination(path: object) -> str:
         if (parent / ".git").exists():
             return (
                 f"{destination} is inside the repository {parent}, but workflows run from a repository's root only. "
-                f"Copy to the root instead: {parent} (or run `git init` in the folder first, if it is a repository of its own)."
+                f"Copy to the root instead: {parent} (or run `git init` in the folder first, if it is a "
+                "repository of its own)."
             )
     return ""
 
@@ -79,8 +95,8 @@ def problem_with_slug(value: str) -> str:
     if _SLUG.match(value):
         return ""
     return (
-        "Use 2 to 40 lower-case letters, digits and single hyphens, starting with a letter and not ending with a hyphen, "
-        "for example harbour-shop."
+        "Use 2 to 40 lower-case letters, digits and single hyphens, starting with a letter and not ending with a "
+        "hyphen, for example harbour-shop."
     )
 
 
@@ -89,8 +105,8 @@ def problem_with_compose_project(value: str) -> str:
     if _COMPOSE_PROJECT.match(value):
         return ""
     return (
-        "Use up to 63 lower-case letters, digits, hyphens and underscores, starting with a letter or digit, as shown by "
-        "`docker compose ls`."
+        "Use up to 63 lower-case letters, digits, hyphens and underscores, starting with a letter or digit, as shown "
+        "by `docker compose ls`."
     )
 
 
@@ -117,11 +133,14 @@ def problem_with_frontends(value: str) -> str:
     for name in names:
         if problem_with_slug(name) or len(name) > 20:
             return (
-                "Front-end names are 2 to 20 lower-case letters, digits and single hyphens, starting with a letter, separated by "
-                "spaces, for example: web admin"
+                "Front-end names are 2 to 20 lower-case letters, digits and single hyphens, starting with a letter, "
+                "separated by spaces, for example: web admin"
             )
         if name.split("-")[0] in RESERVED_NAMES:
-            return f"{name!r} is or begins with the name of another service; call the front end something else, for example web."
+            return (
+                f"{name!r} is or begins with the name of another service; call the front end something else, "
+                "for example web."
+            )
     if len(set(names)) != len(names):
         return "Each front end needs a name of its own."
     return ""
@@ -148,8 +167,12 @@ def problem_with_domain(value: str) -> str:
                 label.encode().decode("idna")
             except UnicodeError:
                 return f"{example}: {label} is not a valid xn-- label."
-    if labels[-1].isdigit() or not re.search("[a-z]", labels[-1]):
+        elif label[2:4] == "--":
+            return f"{example}: no certificate is issued for {label}, with hyphens in its third and fourth place."
+    if labels[-1].isdigit():
         return f"{example}: certificates are issued for names, not for addresses."
+    if not re.fullmatch("[a-z]{2,}|xn--.+", labels[-1]):
+        return f"{example}: there is no top-level domain {labels[-1]}."
     return ""
 
 
@@ -188,14 +211,17 @@ def problem_with_networks(value: str) -> str:
             except ValueError:
                 return f"{text!r} is not a network ({error}); write address/prefix, {example}."
             return (
-                f"{text} has bits behind its prefix: write {wider.network} for the network or {wider.ip}/{wider.max_prefixlen} "
-                "for the one address."
+                f"{text} has bits behind its prefix: write {wider.network} for the network or "
+                f"{wider.ip}/{wider.max_prefixlen} for the one address."
             )
         if "/" not in text:
             return f"Write the prefix too: {network} for the one address."
         widest = 8 if network.version == 4 else 19
         if network.prefixlen < widest:
-            return f"{text} is a large part of the internet; name the networks that administrators really come from, {example}."
+            return (
+                f"{text} is a large part of the internet; name the networks that administrators really come from, "
+                f"{example}."
+            )
     if len({ipaddress.ip_network(text) for text in networks}) != len(networks):
         return "A network is named twice."
     return ""
@@ -220,26 +246,31 @@ def problem_with_image_repository(value: str) -> str:
 
 
 def problem_with_cron(value: str) -> str:
-    """Accept a five-field cron line with numbers, `*`, lists, ranges and steps, that comes round at least once a year."""
+    """Accept a five-field cron line of numbers, `*`, lists, ranges and steps that comes round at least once a year."""
     example = "Give five cron fields in numbers (minute hour day month weekday), for example 17 2 * * *"
     fields = value.split(" ")
     if len(fields) != len(_CRON_FIELDS):
         return f"{example}, separated by single spaces."
+    numbers: list[set[int]] = []
     for text, (name, lowest, highest) in zip(fields, _CRON_FIELDS, strict=True):
+        numbers.append(set())
         for item in text.split(","):
             match = _CRON_ITEM.match(item)
             if not match:
                 return f"{example}: {text!r} is not a {name}."
-            low, high, step = match["low"], match["high"], match["step"]
-            if step is not None and (low is None) == (high is not None):
+            step = int(match["step"] or 1)
+            if match["step"] and match["low"] and not match["high"]:
                 return f"{example}: {item!r} has a step without a range."
-            if step is not None and not 1 <= int(step) <= highest:
+            if not 1 <= step <= highest:
                 return f"{example}: the step of {item!r} is out of range."
-            numbers = [int(number) for number in (low, high) if number is not None]
-            if any(not lowest <= number <= highest for number in numbers) or numbers != sorted(numbers):
+            low = int(match["low"] or lowest)
+            high = int(match["high"] or match["low"] or highest)
+            if not lowest <= low <= high <= highest:
                 return f"{example}: the {name} goes from {lowest} to {highest}."
-    day, month, weekday = fields[2:]
-    if weekday == "*" and day.isdigit() and month.isdigit() and int(day) > _MONTH_DAYS[int(month) - 1]:
+            numbers[-1].update(range(low, high + 1, step))
+    _, _, days, months, _ = numbers
+    # A day of the week that is restricted, too, is another chance to run.
+    if fields[4].startswith("*") and min(days) > max(_MONTH_DAYS[month - 1] for month in months):
         return f"{example}: no year has that date."
     return ""
 

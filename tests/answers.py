@@ -1,0 +1,73 @@
+"""What follows from a project's answers: the files that it must have, its front ends, its variables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DECISIONS = ("provisioning", "proxy", "database", "migrations", "backups", "delivery")
+
+RUNBOOKS = (
+    "deploy-release",
+    "first-hour",
+    "handle-leaked-secret",
+    "provision-server",
+    "restore-database-backup",
+    "rollback-release",
+    "rotate-secrets",
+    "run-database-migration",
+)
+
+ALWAYS = {
+    ".copier-answers.yml",
+    ".dockerignore",
+    ".env.example",
+    ".github/workflows/build.yml",
+    ".github/workflows/infra.yml",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "Dockerfile.api",
+    *(f"docs/runbooks/{name}.md" for name in RUNBOOKS),
+    "infra/README.md",
+    *(f"infra/bin/{name}" for name in ("check", "check-image", "lib.sh", "record-images", "scan-image")),
+    "infra/check.env",
+    *(f"infra/custom/{name}" for name in ("README.md", "compose.yml", "test")),
+    "infra/deploy.conf",
+    "infra/docker-bake.hcl",
+    "infra/docker-compose.prod.yml",
+    "infra/dotnet/BannedSymbols.txt",
+    "infra/dotnet/banned-api.targets",
+    "infra/postgres/10-roles.sql",
+}
+
+
+def recorded(project: Path) -> dict[str, Any]:
+    """Read the answers file of a project."""
+    answers: dict[str, Any] = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    return answers
+
+
+def front_ends(answers: dict[str, Any]) -> list[str]:
+    """Name the front ends."""
+    return [name for name in re.split(r"[ ,]+", answers["frontends"]) if name]
+
+
+def expected_files(answers: dict[str, Any]) -> set[str]:
+    """Name every file that a project with these recorded answers has, and no other."""
+    fronts = front_ends(answers)
+    decisions = answers["decisions_dir"]
+    numbered = decisions == "docs/adr"
+    return {
+        *ALWAYS,
+        "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
+        *(["Dockerfile.worker"] if answers["worker"] else []),
+        *(f"Dockerfile.{front}" for front in fronts),
+        f"{decisions}/template.md",
+        *(
+            f"{decisions}/{f'{number:04d}-' if numbered else ''}{title}.md"
+            for number, title in enumerate(DECISIONS, start=1)
+        ),
+    }
