@@ -56,8 +56,8 @@ def question(name: str, spec: dict[str, Any]) -> str:
             if isinstance(value, dict):
                 sentence = re.search(r"%\](.+?)\[%", str(value.get("validator", "")))
                 limit = f". Refused elsewhere: {sentence[1]}" if sentence else ""
-                value = value["value"]
-            lines.append(f"| {code(value)} | {label}{limit} |")
+            shown = value["value"] if isinstance(value, dict) else value
+            lines.append(f"| {code(shown)} | {label}{limit} |")
         lines.append("")
     elif choices:
         lines += ["One of " + ", ".join(code(choice) for choice in choices) + ".", ""]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from docker.utils.build import exclude_paths
+from pins import load
 
-from extensions.pins import load
 from tests.tooling import require, run
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from pins import load
 
-from extensions.pins import load
 from tests.build.conftest import GIT, commit
 from tests.build.test_check import TOKEN
 from tests.tooling import require, run

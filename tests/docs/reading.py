@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -27,7 +28,11 @@ PROFILES = [
 ]
 
 PLACES = {
-    "machine": ("# on your machine", "# on your machine, in the repository", "# on your machine, outside the admin networks"),
+    "machine": (
+        "# on your machine",
+        "# on your machine, in the repository",
+        "# on your machine, outside the admin networks",
+    ),
     "deploy": ("# on the server, as deploy",),
     "root": ("# on the server, as root",),
 }
@@ -89,9 +94,7 @@ def headings(path: Path) -> list[tuple[int, str]]:
     """Return level and text of each heading."""
     found = tokens(path)
     return [
-        (int(token.tag[1]), text_of(following))
-        for token, following in zip(found, found[1:], strict=False)
-        if token.type == "heading_open"
+        (int(token.tag[1]), text_of(following)) for token, following in pairwise(found) if token.type == "heading_open"
     ]
 
 

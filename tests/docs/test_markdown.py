@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -78,8 +79,7 @@ def test_every_document_has_one_title_and_no_heading_skips_a_level(
         levels = [level for level, _ in reading.headings(document)]
         assert levels[0] == 1, document
         assert levels.count(1) == 1, document
-        steps = zip(levels, levels[1:], strict=False)
-        assert all(after <= before + 1 for before, after in steps), document
+        assert all(after <= before + 1 for before, after in pairwise(levels)), document
 
 
 @everywhere
@@ -91,8 +91,9 @@ def test_the_text_is_tidy(rendered: Callable[[str], Path], profile: str) -> None
         assert "\n\n\n" not in text, document
         assert "\t" not in text, document
         assert not re.search(r"[ \t]$", text, re.MULTILINE), document
-        # Headings, lists, tables and blocks stand between empty lines.
-        assert not re.search(r"^(?!#|\n).+\n#{1,6} ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE), document
+        # A heading stands alone.
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        assert not re.search(r"^(?!#|\n).+\n#{1,6} ", prose, re.MULTILINE), document
         assert all(block.language in {"bash", "mermaid"} for block in reading.blocks(document)), document
 
 
@@ -156,7 +157,10 @@ def test_decisions_say_what_was_answered(rendered: Callable[[str], Path], profil
         "proxy": {"caddy": "# Caddy as", "nginx": "# nginx as"}[answers["proxy"]],
         "database": f"# PostgreSQL {answers['postgres_version']} "
         + {"container": "in a container", "managed": "as a managed service"}[answers["database"]],
-        "migrations": {"sql_script": "an idempotent SQL script", "ef_bundle": "an EF migration bundle"}[answers["migrations"]],
+        "migrations": {
+            "sql_script": "an idempotent SQL script",
+            "ef_bundle": "an EF migration bundle",
+        }[answers["migrations"]],
         "backups": {
             "pg_dump_restic": "# Backups with pg_dump and restic",
             "pgbackrest": "# Backups with pgBackRest",
@@ -178,14 +182,14 @@ def test_decisions_say_what_was_answered(rendered: Callable[[str], Path], profil
 @everywhere
 def test_the_map_names_every_file_of_infra_and_no_other(rendered: Callable[[str], Path], profile: str) -> None:
     infra = rendered(profile) / "infra"
-    text = (infra / "README.md").read_text(encoding="utf-8").partition("## What is what")[2].partition("## On the server")[0]
+    readme = (infra / "README.md").read_text(encoding="utf-8")
+    text = readme.partition("## What is what")[2].partition("## On the server")[0]
     named = set(re.findall(r"^\| (?:\[)?`([^`]+)`", text, re.MULTILINE))
     assert [path for path in sorted(named) if not (infra / path).exists()] == []
-    there = {
-        path.relative_to(infra).as_posix() for path in infra.rglob("*") if path.is_file() and path.name != "README.md"
-    }
-    covered = {path for path in there if any(path == name or (name.endswith("/") and path.startswith(name)) for name in named)}
-    assert sorted(there - covered) == []
+    there = [path.relative_to(infra).as_posix() for path in infra.rglob("*") if path.is_file()]
+    folders = tuple(name for name in named if name.endswith("/"))
+    unnamed = [path for path in there if path not in named and not path.startswith(folders) and path != "README.md"]
+    assert unnamed == []
 
 
 @somewhere

@@ -1,8 +1,8 @@
-"""The runbooks' commands: each is valid shell, and names only what is in the project or was made by a line before it."""
+"""The runbooks' commands: valid shell that names only what is in the project or was made by a line before it."""
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
 import subprocess
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 somewhere = pytest.mark.parametrize("profile", reading.PROFILES)
 
-COMPOSE = re.compile(r"docker compose (?:--env-file \S+ )?-f infra/docker-compose\.prod\.yml (?:--profile '\*' )?(\S+)(.*)")
+COMPOSE = re.compile(
+    r"docker compose (?:--env-file \S+ )?-f infra/docker-compose\.prod\.yml (?:--profile '\*' )?(\S+)(.*)"
+)
 # Options of `docker compose` commands that take the word behind them.
 WITH_VALUE = {"--wait-timeout", "--tail", "--name", "-e"}
 COMPOSE_COMMANDS = {"config", "exec", "logs", "ps", "pull", "rm", "run", "stop", "up"}
@@ -66,13 +68,17 @@ def test_the_blocks_of_a_runbook_are_clean_shell_and_set_what_they_use(
     scripts = []
     for document in [*reading.runbooks(rendered(profile)), rendered(profile) / "infra" / "README.md"]:
         for place in reading.PLACES:
-            code = "\n".join(block.code for block in reading.blocks(document) if block.language == "bash" and block.place == place)
+            shell = [block for block in reading.blocks(document) if block.language == "bash"]
+            code = "\n".join(block.code for block in shell if block.place == place)
             if code:
                 script = tmp_path / f"{document.stem}.{place}.sh"
-                # A pasted line cannot exit, a remote command is meant to be expanded there, and two places share variables.
-                script.write_text(f"# shellcheck disable=SC2164,SC2029,SC2034\n{code}", encoding="utf-8")
+                # A pasted line cannot exit; a remote command is expanded here on purpose; some variables are only
+                # read by a person, or by a block of another place; a project may have one service only.
+                script.write_text(f"# shellcheck disable=SC2164,SC2029,SC2034,SC2043\n{code}", encoding="utf-8")
                 scripts.append(script)
-    result = tooling.run([shellcheck, "--shell=bash", "--enable=all", "--exclude=SC2250,SC2312,SC2249", *scripts], check=False)
+    # Of the optional checks, three are about style: braces, masked exit codes, a default in every case.
+    options = ["--shell=bash", "--enable=all", "--exclude=SC2250,SC2312,SC2249"]
+    result = tooling.run([shellcheck, *options, *scripts], check=False)
     assert result.stdout == ""
 
 
@@ -111,7 +117,9 @@ def _services(command: str, rest: str) -> list[str]:
 
 
 @somewhere
-def test_every_compose_command_names_the_file_as_the_standard_does(rendered: Callable[[str], Path], profile: str) -> None:
+def test_every_compose_command_names_the_file_as_the_standard_does(
+    rendered: Callable[[str], Path], profile: str
+) -> None:
     for document, line in commands(rendered(profile)):
         for _ in re.findall(r"docker compose(?! version)", line):
             assert COMPOSE.search(line), (document, line)
@@ -137,13 +145,45 @@ def test_paths_of_the_repository_exist(rendered: Callable[[str], Path], profile:
 
 
 @somewhere
-def test_variables_of_the_environment_file_are_those_of_the_example(rendered: Callable[[str], Path], profile: str) -> None:
+def test_variables_of_the_environment_file_are_those_of_the_example(
+    rendered: Callable[[str], Path], profile: str
+) -> None:
     project = rendered(profile)
     example = (project / ".env.example").read_text(encoding="utf-8")
     known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
-    text = "\n".join(path.read_text(encoding="utf-8") for path in [*reading.runbooks(project), project / "infra" / "README.md"])
-    named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)) - {"REPLACE_", "NEXT_SERVER_ACTIONS_ENCRYPTION_KEY", "REGISTRY_USERNAME", "REGISTRY_TOKEN"}
-    assert sorted(named - known) == []
+    documents = [*reading.runbooks(project), project / "infra" / "README.md"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in documents)
+    named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text))
+    build = (project / ".github/workflows/build.yml").read_text(encoding="utf-8")
+    of_github = set(re.findall(r"secrets\.(\w+)", build))
+    assert sorted(named - known - of_github) == []
+    told_to_set = set(re.findall(r"gh secret set (\w+)", text))
+    assert told_to_set == of_github
+
+
+def test_branch_protection_requires_checks_that_the_workflows_have(rendered: Callable[[str], Path]) -> None:
+    project = rendered("default")
+    code = block_with(project / "docs/runbooks/first-hour.md", "required_status_checks")
+    required = json.loads(code.partition("<<'JSON'\n")[2].rpartition("JSON")[0])["required_status_checks"]["contexts"]
+    jobs = [
+        job.get("name", key)
+        for path in (project / ".github/workflows").glob("*.yml")
+        for key, job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].items()
+    ]
+    assert [jobs.count(name) for name in required] == [1, 1]
+
+
+@somewhere
+def test_a_release_is_fetched_under_the_names_that_the_build_gives_it(
+    rendered: Callable[[str], Path], profile: str
+) -> None:
+    project = rendered(profile)
+    build = (project / ".github/workflows/build.yml").read_text(encoding="utf-8")
+    code = block_with(project / "docs/runbooks/deploy-release.md", "gh run download")
+    artifacts = re.findall(r"gh run download \S+ --name (\S+)", code)
+    assert artifacts
+    assert all(f"\n          name: {name}\n" in build for name in artifacts)
+    assert ("migrations" in artifacts) == ("name: migrations" in build)
 
 
 @somewhere
@@ -181,8 +221,8 @@ def server(tmp_path: Path) -> Path:
 def environment_file(project: Path, server: Path) -> subprocess.CompletedProcess[str]:
     """Run the block that makes `.env`, in this folder instead of the real one."""
     (server / ".env.example").write_bytes((project / ".env.example").read_bytes())
-    code = re.sub(r"^cd /opt/\S+$", "", block_with(project / "docs/runbooks/first-hour.md", "noclobber"), flags=re.MULTILINE)
-    return bash(code, server)
+    code = block_with(project / "docs/runbooks/first-hour.md", "noclobber")
+    return bash(re.sub(r"^cd /opt/\S+$", "", code, flags=re.MULTILINE), server)
 
 
 @somewhere
@@ -209,9 +249,17 @@ def test_the_first_hour_makes_an_environment_file_that_compose_accepts(
     check = (project / "infra/check.env").read_text(encoding="utf-8")
     images = "".join(f"{line}\n" for line in check.splitlines() if "_IMAGE=" in line)
     (server / "state/compose.env").write_text(filled + images, encoding="utf-8")
-    result = tooling.run(
-        ["docker-compose", "--env-file", server / "state/compose.env", "-f", project / "infra/docker-compose.prod.yml", "config", "--quiet"]
-    )
+    compose = project / "infra/docker-compose.prod.yml"
+    command: list[str | Path] = [
+        "docker-compose",
+        "--env-file",
+        server / "state/compose.env",
+        "-f",
+        compose,
+        "config",
+        "--quiet",
+    ]
+    result = tooling.run(command)
     assert result.stderr == ""
 
 
@@ -241,7 +289,8 @@ def test_a_secret_is_replaced_literally_and_alone(rendered: Callable[[str], Path
     (server / ".env").write_text("A=1\nJWT_SECRET=old\nJWT_SECRETS=kept\n", encoding="utf-8")
     (server / "releases/r1").mkdir()
     (server / "releases/r1/release.env").write_text("API_IMAGE=live\n", encoding="utf-8")
-    (server / "state/history").write_text("2030-01-01T00:00:00Z r0 blue\n2030-01-02T00:00:00Z r1 green\n", encoding="utf-8")
+    history = "2030-01-01T00:00:00Z r0 blue\n2030-01-02T00:00:00Z r1 green\n"
+    (server / "state/history").write_text(history, encoding="utf-8")
     code = block_with(rendered("default") / "docs/runbooks/rotate-secrets.md", "set_value()")
     code = re.sub(r"^cd /opt/\S+$", "", code, flags=re.MULTILINE)
     value = r"a/b+c=\1&\\n$HOME`id`"
@@ -249,7 +298,7 @@ def test_a_secret_is_replaced_literally_and_alone(rendered: Callable[[str], Path
     assert result.stderr == ""
     assert (server / ".env").read_text(encoding="utf-8") == f"A=1\nJWT_SECRET={value}\nJWT_SECRETS=kept\n"
     assert (server / "state/compose.env").read_text(encoding="utf-8").endswith("JWT_SECRETS=kept\nAPI_IMAGE=live\n")
-    assert {os.stat(server / name).st_mode & 0o777 for name in (".env", "state/compose.env")} == {0o600}
+    assert {(server / name).stat().st_mode & 0o777 for name in (".env", "state/compose.env")} == {0o600}
 
 
 @somewhere
@@ -271,5 +320,6 @@ def test_dns_names_every_host_that_the_proxy_serves(rendered: Callable[[str], Pa
     hosts = facts["PRODUCTION_HOSTS"].split() + facts["STAGING_HOSTS"].split()
     named = re.findall(r"^\| `([^`]+)` \| A, AAAA \|", text, re.MULTILINE)
     assert {name for name in named if not name.startswith("www.")} == set(hosts)
-    config = (project / "infra" / {"caddy": "Caddyfile", "nginx": "nginx.conf"}[facts["PROXY"]]).read_text(encoding="utf-8")
+    name_of = {"caddy": "Caddyfile", "nginx": "nginx.conf"}
+    config = (project / "infra" / name_of[facts["PROXY"]]).read_text(encoding="utf-8")
     assert any(name.startswith("www.") for name in named) == ("www." in config)

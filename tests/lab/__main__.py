@@ -60,19 +60,28 @@ def _remove(*kinds: str) -> None:
 
 
 def _leftovers() -> dict[str, list[str]]:
-    """What the laboratory made on the engine: by name, or by the name of the Compose project it belongs to."""
+    """What the laboratory made on the engine: by its name, by its image, or by the Compose project it belongs to."""
 
-    def listed(kind: str, field: str, *options: str) -> list[str]:
-        rows = run("docker", kind, "ls", *options, "--format", "{{json .}}").stdout.splitlines()
-        found = [json.loads(row) for row in rows]
-        return [row[field] for row in found if PREFIX in row[field] or f"project={PREFIX}" in str(row.get("Labels"))]
+    def rows(kind: str, *options: str) -> list[dict[str, str]]:
+        printed = run("docker", kind, "ls", *options, "--format", "{{json .}}").stdout
+        return [json.loads(line) for line in printed.splitlines()]
 
-    references = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    def labels(row: dict[str, str]) -> list[str]:
+        wanted = "com.docker.compose.project="
+        return [label for label in str(row.get("Labels")).split(",") if label.startswith(wanted)]
+
+    containers = [row for row in rows("container", "--all") if PREFIX in row["Names"] or PREFIX in row["Image"]]
+    projects = {label for row in containers for label in labels(row)}
+
+    def ours(kind: str) -> list[str]:
+        return [row["Name"] for row in rows(kind) if PREFIX in row["Name"] or projects & set(labels(row))]
+
+    images_there = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
     return {
-        "container": listed("container", "Names", "--all"),
-        "volume": listed("volume", "Name"),
-        "network": listed("network", "Name"),
-        "image": [reference for reference in references if PREFIX in reference],
+        "container": [row["Names"] for row in containers],
+        "volume": ours("volume"),
+        "network": ours("network"),
+        "image": [reference for reference in images_there if PREFIX in reference],
     }
 
 

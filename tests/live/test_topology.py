@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab import images
+from tests.lab.client import wait_for
 from tests.lab.containers import Container
+from tests.lab.place import free_port
 from tests.lab.project import Project
 from tests.lab.shell import LabError, run
 
 pytestmark = pytest.mark.live
 
 RunProject = Callable[[Path, Mapping[str, str]], Project]
-Render = Callable[..., Path]
+Render = Callable[[Mapping[str, Any]], Path]
 
 CREATE_ITEMS = (
     "CREATE TABLE IF NOT EXISTS items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);\n"
 )
 API_HOST = "api.shop.example.com"
-
-
-def free_port() -> str:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -59,8 +55,8 @@ def start(
             "WEB_IMAGE": app_image("web", version),
             "POSTGRES_IMAGE": image("postgres:17"),
             "CADDY_IMAGE": image("caddy"),
-            "HTTP_PORT": free_port(),
-            "HTTPS_PORT": free_port(),
+            "HTTP_PORT": str(free_port()),
+            "HTTPS_PORT": str(free_port()),
             # Nobody answers there: certificates are not what these tests are about.
             "ACME_DIRECTORY": "https://127.0.0.1:9/directory",
         }
@@ -96,7 +92,8 @@ def can_connect(project: Project, service: str, host: str, port: int) -> bool:
     """Say whether a TCP connection from a front end's container succeeds."""
     script = (
         "const [host, port] = process.argv.slice(1);"
-        "const s = require('net').connect({host, port: Number(port), timeout: 2000}, () => { console.log('yes'); s.destroy(); });"
+        "const s = require('net').connect({host, port: Number(port), timeout: 2000});"
+        "s.on('connect', () => { console.log('yes'); s.destroy(); });"
         "s.on('error', () => console.log('no')); s.on('timeout', () => { console.log('no'); s.destroy(); });"
     )
     return project.exec(service, "node", "-e", script, host, str(port)).strip() == "yes"
@@ -104,24 +101,25 @@ def can_connect(project: Project, service: str, host: str, port: int) -> bool:
 
 @contextmanager
 def outside() -> Iterator[tuple[str, int]]:
-    """Something that is not of the project: a listener of this test on the engine's bridge."""
-    gateway = json.loads(run("docker", "network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
-    with socket.create_server((gateway, 0)) as server:
-        server.settimeout(30)
-        stopped = threading.Event()
-
-        def accept() -> None:
-            while not stopped.is_set():
-                try:
-                    server.accept()[0].close()
-                except OSError:
-                    return
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield gateway, int(server.getsockname()[1])
-        finally:
-            stopped.set()
+    """A host of this test's own behind the machine: what a way out leads to, as the internet would be."""
+    name, near, far = "slipway-lab-outside", "198.18.255.1", "198.18.255.2"
+    with ExitStack() as undo:
+        run("ip", "netns", "add", name)
+        undo.callback(run, "ip", "netns", "delete", name)
+        run("ip", "link", "add", "slipway-lab", "type", "veth", "peer", "name", "eth0", "netns", name)
+        run("ip", "address", "add", f"{near}/30", "dev", "slipway-lab")
+        run("ip", "link", "set", "slipway-lab", "up")
+        run("ip", "-n", name, "address", "add", f"{far}/30", "dev", "eth0")
+        run("ip", "-n", name, "link", "set", "eth0", "up")
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", name, sys.executable, "-m", "http.server", "8000", "--bind", far],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        undo.callback(server.wait)
+        undo.callback(server.terminate)
+        wait_for(far, port=8000)
+        yield far, 8000
 
 
 @pytest.mark.parametrize(
@@ -135,10 +133,14 @@ def outside() -> Iterator[tuple[str, int]]:
     ids=["ubuntu", "heartbeat", "alpine", "chiseled"],
 )
 def test_the_standards_own_line_starts_a_healthy_site(
-    start: Callable[..., Project], answers: dict[str, Any], api: str
+    start: Callable[..., Project], image: Callable[[str], str], answers: dict[str, Any], api: str
 ) -> None:
     # The worker's variants share the API's health check; only Ubuntu's stand-in exists for it.
     project = start({**answers, "worker": api == "api"}, api=api)
+    if api == "api-chiseled":
+        # As the generated Dockerfile does.
+        busybox = f"COPY --from={image('alpine')} /bin/busybox /usr/bin/busybox"
+        project.write_env(API_IMAGE=images.derive(project.env["API_IMAGE"], "api-chiseled-busybox:1", busybox))
     standard_deploy(project)
     assert ask_api(project, "/health")[0] == 200
     before = {service: project.containers(service)[0].id for service in project.compose("ps", "--services").split()}
@@ -278,7 +280,7 @@ def test_nothing_starts_without_a_slot(start: Callable[..., Project]) -> None:
     project = start({"worker": False})
     project.env.pop("COMPOSE_PROFILES")
     project.write_env()
-    with pytest.raises(LabError, match="COMPOSE_PROFILES is missing a value: is missing in .env, set it to blue"):
+    with pytest.raises(LabError, match=r"COMPOSE_PROFILES is missing a value: is missing in \.env, set it to blue"):
         project.compose("up", "-d")
     project.write_env(COMPOSE_PROFILES="blue")
 

@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -32,6 +33,12 @@ from tests.tooling import REPO, require, run, search_path
 COLOURS = ("blue", "green")
 PROXIES = ("caddy", "nginx")
 MAX_REQUEST_SIZE = 10_000
+
+NOTICED = {"caddy": 0.8, "nginx": 2.5}
+"""Seconds after which a proxy knows that a slot has started: Caddy checks its health, nginx asks for its name."""
+
+Content = bytes | Iterable[bytes] | None
+"""A request's body: given as an iterable it is sent in chunks, without its length."""
 
 
 def hostnames(fronts: list[str]) -> dict[str, str]:
@@ -66,9 +73,7 @@ def render(destination: Path, **answers: object) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     project = destination / "project"
-    run_copy(
-        str(stage), project, data={**REQUIRED, **answers}, defaults=True, unsafe=True, quiet=True, skip_tasks=True
-    )
+    run_copy(str(stage), project, data={**REQUIRED, **answers}, defaults=True, unsafe=True, quiet=True, skip_tasks=True)
     return project / "infra"
 
 
@@ -146,13 +151,21 @@ class _Query(socketserver.BaseRequestHandler):
 def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
     """Make a self-signed certificate for some names."""
     certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
-    run(
-        [
-            *[require("openssl", version_args=["version"]), "req", "-x509", "-nodes", "-days", "2", "-newkey", "ec"],
-            *["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=test", "-keyout", key_file],
-            *["-out", certificate_file, "-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)],
-        ]
-    )
+    openssl = require("openssl", version_args=["version"])
+    kind = [
+        "-x509",
+        "-nodes",
+        "-days",
+        "2",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-subj",
+        "/CN=test",
+    ]
+    alternatives = "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)
+    run([openssl, "req", *kind, "-keyout", key_file, "-out", certificate_file, "-addext", alternatives])
     return certificate_file, key_file
 
 
@@ -171,7 +184,14 @@ class Proxy:
     _clients: dict[tuple[str, bool], httpx.Client] = field(default_factory=dict)
 
     def request(
-        self, method: str, host: str, path: str, *, http2: bool = False, headers: dict[str, str] | None = None, **more: Any
+        self,
+        method: str,
+        host: str,
+        path: str,
+        *,
+        http2: bool = False,
+        headers: dict[str, str] | None = None,
+        content: Content = None,
     ) -> httpx.Response:
         """Send a request to a site, by HTTPS."""
         # A client for each site: httpx would use a connection to one for the other, since both have the same address.
@@ -181,13 +201,15 @@ class Proxy:
             method,
             f"https://127.0.0.1:{self.https}{path}",
             headers={"Host": host, **(headers or {})},
+            content=content,
             extensions={"sni_hostname": host},
-            **more,
         )
 
-    def get(self, host: str, path: str, **more: Any) -> httpx.Response:
+    def get(
+        self, host: str, path: str, *, http2: bool = False, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         """Send a GET request to a site, by HTTPS."""
-        return self.request("GET", host, path, **more)
+        return self.request("GET", host, path, http2=http2, headers=headers)
 
     def client(self, *, http2: bool = False) -> httpx.Client:
         """Make a client that accepts the self-signed certificate and sends nothing of its own accord."""
@@ -200,7 +222,9 @@ class Proxy:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.https), timeout=20), server_hostname=host)
+        return context.wrap_socket(
+            socket.create_connection(("127.0.0.1", self.https), timeout=20), server_hostname=host
+        )
 
     def log(self, path: str) -> dict[str, Any]:
         """Wait for the access log's line about a path."""
@@ -221,12 +245,15 @@ class Proxy:
 
     def start_slots(self, *names: str) -> None:
         """Let exactly these slots run, and wait until the proxy knows."""
+        changed = [slot for name, slot in self.slots.items() if name in names and not (slot.running and slot.healthy)]
         for name, slot in self.slots.items():
             slot.set_healthy(True)
             if name in names:
                 slot.start()
             else:
                 slot.stop()
+        if changed:
+            time.sleep(NOTICED[self.program])
         for site, service in {"api.shop.test": "api", "shop.test": "web"}.items():
             if any(name.startswith(service) for name in names):
                 wait_until(partial(self.serves, site))
@@ -337,7 +364,7 @@ def nginx_command(
 
 
 def without_acme(text: str, folder: Path, *, sites: int) -> str:
-    """Exchange the ACME module, which only the official image has, for a self-signed certificate in the same variables."""
+    """Exchange the ACME module, which only the official image has, for a certificate in the same variables."""
     names = ["api.shop.test", "shop.test", "www.shop.test"]
     certificate_file, key_file = certificate(folder, *names)
     # The module's variables hold the certificate itself, too.

@@ -45,7 +45,6 @@ class Server:
         self.requests: list[str] = []
         self.bodies: list[int] = []
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._idle: set[asyncio.StreamWriter] = set()
 
@@ -71,16 +70,14 @@ class Server:
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
             self._listener.setblocking(False)
-            self._accepting = asyncio.create_task(self._accept(self._listener))
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def _stop(self) -> None:
         """Stop as Kestrel and Node do: accept nothing more, close idle connections, let requests in flight finish."""
-        if self._listener is None or self._accepting is None:
+        if self._listener is None:
             return
-        self._accepting.cancel()
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                await self._serve(self._listener.accept()[0])
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._accept(self._listener)
         self._listener.close()
         self._listener = None
         for writer in list(self._idle):
@@ -91,20 +88,16 @@ class Server:
         while self._connections:
             await asyncio.wait(self._connections)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listener)
-            await self._serve(connection)
+    def _accept(self, listener: socket.socket) -> None:
+        """Take every connection that waits: nothing is lost when the listener is closed right afterwards."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                task = asyncio.create_task(self._connection(listener.accept()[0]))
+                self._connections.add(task)
+                task.add_done_callback(self._connections.discard)
 
-    async def _serve(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
+    async def _connection(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection)
-        task = asyncio.create_task(self._connection(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             # As in Node, a new connection is not idle: the request that it was opened for is on its way.
             await self._request((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"), reader, writer)
@@ -131,7 +124,13 @@ class Server:
         await asyncio.sleep(seconds)
         match url.path:
             case "/echo":
-                answer = {"slot": self.name, "method": method, "target": target, "headers": headers, "length": len(body)}
+                answer = {
+                    "slot": self.name,
+                    "method": method,
+                    "target": target,
+                    "headers": headers,
+                    "length": len(body),
+                }
                 await self._answer(writer, 200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
             case "/own-headers":
                 await self._answer(writer, 200, b"own", OWN_HEADERS)
@@ -148,6 +147,8 @@ class Server:
                 await self._answer(writer, 200, b"page", {"Cache-Control": "private, no-cache"})
             case "/stream" | "/events":
                 await self._stream(writer, "text/event-stream" if url.path == "/events" else "text/plain")
+            case "/crash":
+                writer.transport.abort()
             case "/websocket":
                 await _websocket(headers["sec-websocket-key"], reader, writer)
             case _:
@@ -174,10 +175,10 @@ class Server:
 async def _body(headers: dict[str, str], reader: asyncio.StreamReader) -> bytes:
     if headers.get("transfer-encoding") == "chunked":
         body = b""
-        while size := int((await reader.readline()).strip(), 16):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
             body += await reader.readexactly(size)
-            await reader.readline()
-        await reader.readline()
+            await reader.readuntil(b"\r\n")
+        await reader.readuntil(b"\r\n")
         return body
     return await reader.readexactly(int(headers.get("content-length", 0)))
 
@@ -199,6 +200,7 @@ class Slot:
         self.name = name
         self.port = port
         self.running = False
+        self.healthy = True
         self._process = subprocess.Popen(
             [sys.executable, __file__, name, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -216,6 +218,7 @@ class Slot:
     def set_healthy(self, healthy: bool) -> None:
         """Let health checks succeed or fail; other requests are answered all the same."""
         self._tell("healthy" if healthy else "unhealthy")
+        self.healthy = healthy
 
     def forget(self) -> None:
         """Forget the requests up to now."""

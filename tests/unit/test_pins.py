@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-import pytest
 
 import pins
+import pytest
 import update_pins
+
 from tests import rendering
 
 TEMPLATE = rendering.ROOT / "template"
@@ -24,7 +23,8 @@ def template_text() -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in ("images", "actions", "hooks", "versions") for name in pins.load()[kind]]
+    ("kind", "name"),
+    [(kind, name) for kind in ("images", "actions", "hooks", "versions") for name in pins.load()[kind]],
 )
 def test_every_pin_is_used(kind: str, name: str) -> None:
     # Some names are put together from an answer: 'postgres-' ~ postgres_version, 'aspnet-' ~ dotnet_image.
@@ -48,7 +48,11 @@ def test_an_image_is_pinned_by_a_tag_that_is_not_latest(name: str) -> None:
 def test_no_template_writes_a_version_of_its_own() -> None:
     # An image with a tag, an action with a commit. Examples in custom/ are the user's to change.
     literal = re.compile(r"(?:docker\.io|ghcr\.io|mcr\.microsoft\.com)/[\w./-]+:[\w]|uses: [\w/-]+@")
-    texts = {name: (TEMPLATE / name).read_text(encoding="utf-8") for name in rendering.files(TEMPLATE) if "infra/custom/" not in name}
+    texts = {
+        name: (TEMPLATE / name).read_text(encoding="utf-8")
+        for name in rendering.files(TEMPLATE)
+        if "infra/custom/" not in name
+    }
     assert {name: found for name, text in texts.items() if (found := literal.findall(text))} == {}
 
 
@@ -89,7 +93,7 @@ def test_a_registry_that_does_not_answer_loses_no_digest() -> None:
     assert len(failed) == len(pins.load()["images"])
 
 
-def test_a_digest_is_part_of_the_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_digest_is_part_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = {"images": {"x": {"image": "docker.io/library/x", "tag": "1", "digest": DIGEST}}}
     monkeypatch.setattr(pins, "load", lambda: pinned)
     assert pins.pinned_image("x") == f"docker.io/library/x:1@{DIGEST}"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
+import quoting
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-import quoting
-from tests.tooling import require
+from tests.tooling import require, run
 
 LINE = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=60)
 
@@ -46,7 +47,9 @@ def test_hcl_strings_hold_no_template(value: str, quoted: str) -> None:
     assert quoting.hcl_string(value) == quoted
 
 
-@pytest.mark.parametrize("value", ["plain", "two words", 'a "quoted" one', "back\\slash", "{braces}", "# no comment", "$(id)", "`x`", "x\\"])
+@pytest.mark.parametrize(
+    "value", ["plain", "two words", 'a "quoted" one', "back\\slash", "{braces}", "# no comment", "$(id)", "`x`", "x\\"]
+)
 def test_a_caddyfile_token_reaches_caddy_as_the_same_text(value: str) -> None:
     caddyfile = f"http://:9999 {{\n\trespond {quoting.caddyfile_token(value)}\n}}\n"
     adapted = subprocess.run(
@@ -80,7 +83,43 @@ def test_a_title_proposes_a_slug_that_is_valid(title: str, slug: str) -> None:
 
 @given(LINE)
 def test_whatever_the_title_the_proposed_slug_is_valid(title: str) -> None:
-    import validators  # noqa: PLC0415
+    import validators
 
     assert validators.problem_with_slug(quoting.slug(title)) == ""
     assert validators.problem_with_dotnet_name(quoting.pascal(quoting.slug(title))) == ""
+
+
+AWKWARD = [
+    "${var}",
+    "$${var}",
+    "$$$${x}",
+    "%{if x}",
+    "%%{ for",
+    "\\",
+    'a "quote"',
+    "\\n",
+    "// x",
+    "/* x",
+    "<<EOF",
+    "é☃𝒳",
+    "$",
+    "%",
+    "{{",
+    "[[",
+]
+
+
+def test_hcl_reads_a_string_back_as_the_same_text(tmp_path: Path) -> None:
+    """Bake is the program that reads the HCL that is generated."""
+    require("docker-compose")  # comes with buildx
+    text = "".join(
+        f'target "t{number}" {{\n  labels = {{ value = {quoting.hcl_string(value)} }}\n}}\n'
+        for number, value in enumerate(AWKWARD)
+    )
+    (tmp_path / "bake.hcl").write_text(text, encoding="utf-8")
+    names = [f"t{number}" for number in range(len(AWKWARD))]
+    told = run(["docker", "buildx", "bake", "-f", "bake.hcl", "--print", *names], cwd=tmp_path)
+    found = json.loads(told.stdout)["target"]
+    # What bake prints can be read by it again, so there it escapes what begins a template.
+    printed = [value.replace("${", "$${").replace("%{", "%%{") for value in AWKWARD]
+    assert [found[name]["labels"]["value"] for name in names] == printed

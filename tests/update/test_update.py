@@ -38,7 +38,9 @@ def test_an_untouched_project_becomes_what_a_fresh_copy_would_be(
     handed_over = {
         file: content
         for file, content in rendering.contents(project).items()
-        if re.match(r"Dockerfile\.|\.dockerignore|\.pre-commit-config|\.gitignore|infra/custom/|docs/(adr|decisions)/", file)
+        if re.match(
+            r"Dockerfile\.|\.dockerignore|\.pre-commit-config|\.gitignore|infra/custom/|docs/(adr|decisions)/", file
+        )
     }
     releases.update(project)
     fresh = releases.start(history, releases.NEXT, tmp_path / "new", profiles.PROFILES[name])
@@ -65,7 +67,12 @@ def test_what_belongs_to_the_project_survives(history: Path, version: str, tmp_p
     releases.update(project)
 
     after = rendering.contents(project)
-    for file in ("docs/adr/0001-servers-by-hand.md", "docs/adr/0007-our-own.md", "infra/custom/api.env", "Dockerfile.api"):
+    for file in (
+        "docs/adr/0001-servers-by-hand.md",
+        "docs/adr/0007-our-own.md",
+        "infra/custom/api.env",
+        "Dockerfile.api",
+    ):
         assert after[file] == before[file]
     decisions = [file for file in after if file.startswith("docs/adr/")]
     numbers = [Path(file).name[:4] for file in decisions if Path(file).name[:4].isdigit()]

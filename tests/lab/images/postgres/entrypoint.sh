@@ -40,8 +40,9 @@ run_init_scripts() {
   local script
   for script in /docker-entrypoint-initdb.d/*; do
     echo "init: $script"
+    # A script without the executable bit is sourced, as officially.
+    # shellcheck disable=SC1090
     case $script in
-      # shellcheck disable=SC1090 # a script without the executable bit is sourced, as officially
       *.sh) if [[ -x $script ]]; then "$script"; else . "$script"; fi ;;
       *.sql) query --dbname "$POSTGRES_DB" --file "$script" ;;
       *.sql.gz) gunzip --stdout "$script" | query --dbname "$POSTGRES_DB" ;;

@@ -1,0 +1,1 @@
+"""The roles of the database, on a real PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Every generated file, read by the program that will read it, over every combination of answers."""
