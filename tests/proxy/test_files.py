@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,17 +73,25 @@ class TestCaddyfile:
         text = (caddy_infra / "Caddyfile").read_text(encoding="utf-8")
         assert run([program, "fmt", caddy_infra / "Caddyfile"], check=False).stdout == text
 
-    def test_it_is_valid_without_a_warning(self, caddy_infra: Path, fronts: list[str]) -> None:
+    def test_it_is_valid_without_a_warning_but_for_missing_files_of_the_project(
+        self, caddy_infra: Path, fronts: list[str]
+    ) -> None:
         printed = "".join(caddy("validate", caddy_infra, fronts))
         assert "Valid configuration" in printed
-        levels = {json.loads(line)["level"] for line in printed.splitlines() if line.startswith("{")}
-        assert levels == {"info"}
+        lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        warnings = [line for line in lines if line["level"] != "info"]
+        assert {line["msg"] for line in warnings} == {"No files matching import glob pattern"}
+        places = {f"custom/caddy/{place}.*caddy" for place in ("api", "other_sites", *fronts)}
+        assert {line["pattern"] for line in warnings} == places
 
-    def test_it_is_valid_without_the_projects_own_files(
-        self, caddy_infra: Path, fronts: list[str], tmp_path: Path
-    ) -> None:
-        shutil.copy(caddy_infra / "Caddyfile", tmp_path)
-        assert "Valid configuration" in "".join(caddy("validate", tmp_path, fronts))
+    def test_the_projects_own_files_become_part_of_it(self, tmp_path: Path) -> None:
+        infra = programs.render(tmp_path, proxy="caddy", frontends="web")
+        (infra / "custom/caddy").mkdir()
+        (infra / "custom/caddy/web.caddy").write_text("redir /old /new 308\n")
+        (infra / "custom/caddy/other_sites.caddy").write_text("docs.test {\n\timport public\n\trespond docs\n}\n")
+        adapted = caddy("adapt", infra, ["web"])[0]
+        assert '"Location":["/new"]' in adapted
+        assert '"host":["docs.test"]' in adapted
 
     def test_every_slot_is_tried_and_watched_in_the_same_way(self, caddy_infra: Path, fronts: list[str]) -> None:
         adapted = json.loads(caddy("adapt", caddy_infra, fronts)[0])
@@ -123,11 +130,18 @@ class TestNginxConf:
         assert "syntax is ok" in printed
         assert "warn" not in printed
 
-    def test_it_is_valid_without_the_projects_own_files(
-        self, nginx_infra: Path, fronts: list[str], tmp_path: Path
-    ) -> None:
-        shutil.copy(nginx_infra / "nginx.conf", tmp_path)
-        assert "syntax is ok" in nginx_test(tmp_path, fronts, tmp_path)
+    def test_the_projects_own_files_become_part_of_it(self, tmp_path: Path) -> None:
+        infra = programs.render(tmp_path / "rendered", proxy="nginx", frontends="web")
+        (infra / "custom/nginx").mkdir()
+        for name, text in {
+            "web": "location = /old { return 308 /new; }",
+            "other_sites": "server { listen 81; }",
+        }.items():
+            (infra / f"custom/nginx/{name}.conf").write_text(text)
+        assert "syntax is ok" in nginx_test(infra, ["web"], tmp_path)
+        (infra / "custom/nginx/web.conf").write_text("no directive")
+        with pytest.raises(AssertionError, match=r"custom/nginx/web\.conf"):
+            nginx_test(infra, ["web"], tmp_path)
 
     def test_every_variable_is_replaced_and_no_other(self, nginx_infra: Path, fronts: list[str]) -> None:
         text = (nginx_infra / "nginx.conf").read_text(encoding="utf-8")
