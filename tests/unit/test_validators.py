@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.tooling import in_ci
 
 # These are fast: many more cases than of whole copies.
-MANY = settings(max_examples=3000 if in_ci() else 300)
+MANY = settings(max_examples=1000 if in_ci() else 200)
 
 cron_numbers = st.integers(0, 60).map(str)
 cron_ranges = st.builds("{}-{}".format, cron_numbers, cron_numbers)
