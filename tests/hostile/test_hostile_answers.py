@@ -122,7 +122,7 @@ def test_hostile_answers_are_refused_with_a_sentence_or_mean_the_literal_text(
         event("rendered")
 
 
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples // 8)
 @given(answers=only_the_title)
 def test_a_printable_title_is_accepted_and_means_the_literal_text(
     source: Path, tmp_path_factory: pytest.TempPathFactory, answers: dict[str, Any]

@@ -138,7 +138,7 @@ def assert_means_the_literal_text(project: Path, given_answers: dict[str, Any]) 
     assert facts["IMAGE_REPOSITORY"] == recorded["image_repository"]
     harmless = set(string.ascii_letters + string.digits + "./:_@+- ")
     assert all(set(value) <= harmless for value in facts.values())
-    assert set(rendering.files(project)) == answers.expected_files(recorded) - {".gitignore"}
+    assert set(rendering.files(project)) == answers.expected_files(recorded)
 
 
 def test_any_printable_name_with_unusual_answers_is_accepted_and_every_tool_reads_the_result(

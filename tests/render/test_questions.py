@@ -64,6 +64,14 @@ def test_every_setting_is_one_that_copier_knows() -> None:
             assert item.keys() - keys == set()
 
 
+def test_patterns_of_files_depend_on_no_answer() -> None:
+    """Copier reads them during an update before it has read the answers, and would stop."""
+    for pattern in [*settings()["_skip_if_exists"], *settings()["_exclude"]]:
+        rest = pattern.replace("[% if _copier_operation == 'update' %]", "").replace("[% endif %]", "")
+        assert "[[" not in rest, pattern
+        assert "[%" not in rest, pattern
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_key_of_a_question_is_one_that_copier_knows(name: str) -> None:
     details = QUESTIONS[name]

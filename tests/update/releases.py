@@ -29,10 +29,12 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def releases() -> dict[str, str]:
-    """Return the commits of all releases by version, oldest first."""
+    """Return the commits of all releases by version, oldest first. Before the first one, the last commit stands for it."""
     log = git(rendering.ROOT, "log", "--reverse", "--format=%H %s")
     found = re.findall(r"^([0-9a-f]{40}) release: (v\d+\.\d+\.\d+)$", log, re.MULTILINE)
-    return {version: commit for commit, version in found}
+    # The pattern finds (commit, version).
+    versions = {version: commit for commit, version in found}
+    return versions or {"v0.0.0": git(rendering.ROOT, "rev-parse", "HEAD")}
 
 
 def clone(destination: Path) -> Path:

@@ -13,8 +13,6 @@ from tests.update import releases
 VERSIONS = list(releases.releases())
 NAMES = ("default", "everything", "minimal")
 
-pytestmark = pytest.mark.skipif(not VERSIONS, reason="no commit `release: vX.Y.Z` is in this history")
-
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
