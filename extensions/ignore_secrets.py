@@ -1,19 +1,27 @@
-"""What Git must never take: the content of a new `.gitignore`, and the task that appends it once to an existing one.
+"""What Git must never take, and must: the content of a new `.gitignore`, and the task that appends it to an old one.
 
 The file belongs to the project, so nothing in it is changed or moved; lines that are there already are not added again.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-HEADER = "# Secrets of the servers and other files that must never be committed"
-# `.env.example` names variables without values and stays committed, whatever an earlier line says.
-KEPT = "!.env.example"
-LINES = (".env", ".env.*", KEPT, "infra/.env", "infra/migrations/", "release.env")
+HEADER = "# Files of the servers that must never be committed, and what must be, whatever stands above"
+# Exceptions, each with a pattern for lines above which it would have no effect. Every .NET repository ignores `bin/`.
+EXCEPTIONS = {
+    "!.env.example": re.compile(r"\.env"),
+    "!infra/check.env": re.compile(r"\.env|infra"),
+    "!infra/custom/*.env": re.compile(r"\.env|infra"),
+    "!infra/bin/": re.compile(r"(?i)b\]?in|infra"),
+    "!infra/bin/**": re.compile(r"(?i)b\]?in|infra"),
+}
+IGNORED = (".env", ".env.*", "infra/.env", "infra/migrations/", "release.env")
+LINES = (*IGNORED, *EXCEPTIONS)
 
 
 def after_last(lines: list[str], reversing: list[str]) -> list[str]:
@@ -26,10 +34,13 @@ def missing_lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     foreign = [line for line in lines if line not in LINES and not line.startswith("#")]
     ignored = after_last(lines, [line for line in foreign if line.startswith("!")])
-    kept = after_last(lines, [line for line in foreign if ".env" in line])
-    missing = [line for line in LINES if line not in (kept if line == KEPT else ignored)]
-    # An exception must stand below what it is an exception from.
-    return [line for line in LINES if line in missing or (line == KEPT and missing)]
+    missing = [line for line in IGNORED if line not in ignored]
+    for exception, reversing in EXCEPTIONS.items():
+        kept = after_last(lines, [line for line in foreign if not line.startswith("!") and reversing.search(line)])
+        # An exception must stand below what it is an exception from.
+        if exception not in kept or (missing and exception == "!.env.example"):
+            missing.append(exception)
+    return missing
 
 
 def ignore(path: Path) -> list[str]:

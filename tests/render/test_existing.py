@@ -56,6 +56,9 @@ GITIGNORES = {
     "shows .env": b"*.env\n!.env\n",
     "shows .env after ignoring it": b".env\n.env.*\n!.env\n!.env.*\n",
     "hides the example at the end": b"!.env.example\n.env\n**/.env*\n",
+    ".NET": b"[Dd]ebug/\n[Bb]in/\n[Oo]bj/\n",
+    ".NET, file by file": b"**/[Bb]in/*\n*.user\n",
+    "bin after our exception": b"!infra/bin/\nbin/\n",
     "no UTF-8": b"# caf\xe9\nnode_modules/\n",
 }
 
@@ -148,7 +151,7 @@ def test_a_newcomer_types_four_answers_and_presses_enter_for_the_rest(
 
 
 @pytest.mark.parametrize("name", GITIGNORES)
-def test_secrets_are_ignored_and_the_example_is_not_whatever_gitignore_said_before(
+def test_secrets_are_ignored_and_what_is_generated_is_not_whatever_gitignore_said_before(
     source: Path, tmp_path: Path, name: str
 ) -> None:
     before = GITIGNORES[name]
@@ -156,7 +159,8 @@ def test_secrets_are_ignored_and_the_example_is_not_whatever_gitignore_said_befo
     rendering.render(source, project, profiles.REQUIRED, overwrite=False, skip_if_exists=["**"])
     for path in IGNORED:
         assert run(["git", "check-ignore", path], cwd=project, check=False).returncode == 0, f"{path} is not ignored"
-    assert run(["git", "check-ignore", ".env.example"], cwd=project, check=False).returncode == 1
+    for path in (".env.example", *generated("another title") - {".gitignore"}):
+        assert run(["git", "check-ignore", path], cwd=project, check=False).returncode == 1, f"{path} is ignored"
     after = (project / ".gitignore").read_bytes()
     assert after.startswith(before or b"")
     assert (b"\r\n" in after) == (b"\r\n" in (before or b""))

@@ -95,7 +95,17 @@ def test_actionlint(projects: list[Path]) -> None:
 
 def test_zizmor_as_a_pedant(projects: list[Path]) -> None:
     workflows = different(projects, ".github/workflows/*.yml")
-    run([require("zizmor"), "--offline", "--persona=pedantic", "--no-progress", "--quiet", *workflows])
+    run(
+        [
+            require("zizmor"),
+            "--offline",
+            "--persona=pedantic",
+            "--strict-collection",
+            "--no-progress",
+            "--quiet",
+            *workflows,
+        ]
+    )
 
 
 def test_pre_commit_reads_its_configuration(projects: list[Path]) -> None:
