@@ -12,6 +12,7 @@ from tests import answers, profiles, rendering, typing_person
 from tests.tooling import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # What an owner wrote: files that the template also has, some of them at other places than it would put them.
@@ -139,14 +140,14 @@ def test_a_copy_with_questions_asks_before_each_overwrite_and_keeps_what_is_decl
 
 
 def test_a_newcomer_types_four_answers_and_presses_enter_for_the_rest(
-    source: Path, tmp_path: Path, rendered: pytest.FixtureRequest
+    source: Path, tmp_path: Path, rendered: Callable[[str], Path]
 ) -> None:
     person = typing_person.copy(source, tmp_path / "my-app", profiles.REQUIRED)
     assert person.declined == []
     assert person.asked == [name for name in profiles.questions() if name not in {"topology", "database"}], (
         "a question without a choice was asked, or one was left out"
     )
-    expected = rendering.contents(rendered("default"))  # type: ignore[operator]
+    expected = rendering.contents(rendered("default"))
     assert rendering.changes(expected, rendering.contents(tmp_path / "my-app")) == []
 
 

@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def releases() -> dict[str, str]:
-    """Return the commits of all releases by version, oldest first. Before the first one, the last commit stands for it."""
+    """Return the commits of all releases by version, oldest first; without any, the last commit stands for one."""
     log = git(rendering.ROOT, "log", "--reverse", "--format=%H %s")
     found = re.findall(r"^([0-9a-f]{40}) release: (v\d+\.\d+\.\d+)$", log, re.MULTILINE)
     # The pattern finds (commit, version).
