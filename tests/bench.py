@@ -1,7 +1,8 @@
 """How long a copy of the default profile takes, as a ratio to copying a template of one file (`make bench`).
 
-Whole processes of `copier copy`, one of each kind in turn, so that a busy machine slows both alike. Both templates lie
-in folders without Git, so that neither pays for a clone. Fails when the ratio of the medians is above the limit.
+Whole processes of `copier copy`, one of each kind in turn, so that a busy machine slows both alike. Both templates are
+Git repositories with a release, as the ones that people copy from. Fails when the ratio of the medians is above
+the limit.
 """
 
 from __future__ import annotations
