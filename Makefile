@@ -69,7 +69,7 @@ docs: $(VENV)/.installed ## Write the generated parts of docs/ anew
 	$(PY) docs/generate.py
 
 .PHONY: pins
-pins: $(VENV)/.installed ## Look for newer versions of what generated projects use
+pins: $(VENV)/.installed ## Fill in the digests of images in extensions/pins.toml
 	$(PY) extensions/update_pins.py
 
 .PHONY: bench
