@@ -30,6 +30,8 @@ class Constants(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
+        # Folding constants takes longer than it saves in a template that is rendered once.
+        environment.optimized = False
         self._compile = environment.from_string
         self._delimiters = (
             environment.variable_start_string,

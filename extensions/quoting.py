@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from functools import cache
 
 from jinja2 import Environment
 from jinja2.ext import Extension
 
 # Characters that CommonMark or the HTML inside it could read as markup.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&\"'@:-])")
-
-# What a YAML stream may not hold as it is (YAML 1.2.2, section 5.1), and line separators that YAML 1.1 knows.
-_YAML_UNPRINTABLE = re.compile("[^\t\n\r -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def hcl_string(value: str) -> str:
@@ -40,12 +38,18 @@ def markdown_text(value: str) -> str:
     return _MARKDOWN.sub(r"\\\1", value)
 
 
+@cache
+def _yaml_unprintable() -> re.Pattern[str]:
+    """Match what YAML may not hold as it is (YAML 1.2.2, section 5.1), and line separators that YAML 1.1 knows."""
+    # Takes longer to compile than most projects' whole text, which is ASCII, takes to quote.
+    return re.compile("[^\t\n\r -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
 def yaml_string(value: str) -> str:
     """Quote for YAML 1.1 and 1.2: a JSON string, in which what YAML cannot print is escaped, is a scalar in both."""
-    return _YAML_UNPRINTABLE.sub(
-        lambda match: f"\\U{ord(match[0]):08X}",
-        json.dumps(value, ensure_ascii=False),
-    )
+    if value.isascii():
+        return json.dumps(value).replace("\x7f", r"\x7F")
+    return _yaml_unprintable().sub(lambda match: f"\\U{ord(match[0]):08X}", json.dumps(value, ensure_ascii=False))
 
 
 def slug(value: str) -> str:
