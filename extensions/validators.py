@@ -62,7 +62,7 @@ def problem_with_destination(path: object) -> str:
 
     GitHub reads workflows from the root only, so a copy into a sub-folder would look complete and never run.
     """
-    destination = Path(str(path)).absolute()
+    destination = Path(str(path)).resolve()
     if (destination / ".git").exists():
         return ""
     for parent in destination.parents:

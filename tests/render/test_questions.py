@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests import profiles, rendering
 from tests.tooling import run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUESTIONS = profiles.questions()
 FREE_TEXT = {name for name, details in QUESTIONS.items() if "choices" not in details and details["type"] != "bool"}
@@ -234,6 +232,16 @@ def test_a_sub_folder_of_a_repository_is_refused_with_the_sentence_that_names_th
     with pytest.raises(ValueError, match=re.escape(f"Copy to the root instead: {tmp_path / 'repository'}")):
         rendering.render(source, destination, profiles.REQUIRED)
     assert not destination.exists()
+
+
+def test_a_folder_beside_a_repository_is_taken_when_it_is_named_from_inside(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    run(["git", "init", "--quiet", str(repository)])
+    monkeypatch.chdir(repository)
+    rendering.render(source, Path("../project"), profiles.REQUIRED)
+    assert (tmp_path / "project/infra/docker-compose.prod.yml").is_file()
 
 
 @pytest.mark.parametrize("link", ["file", "folder"])
