@@ -106,6 +106,8 @@ def test_a_variable_that_is_recorded_twice_is_refused(pinned: Path) -> None:
 
 
 def test_without_an_answer_of_the_registry_nothing_is_recorded(pinned: Path, tmp_path: Path) -> None:
+    for program in ("docker", "jq"):
+        require(program)
     conf = pinned / "infra/deploy.conf"
     text = conf.read_text(encoding="utf-8").replace(OTHERS["CADDY_IMAGE"], "127.0.0.1:9/caddy:2")
     conf.write_text(text, encoding="utf-8")

@@ -20,10 +20,15 @@ COMBINATIONS = list(profiles.combinations_by_name())
 SLOTS = ("blue", "green")
 
 
+def base_command(environment: Path | str) -> list[str]:
+    """Begin a Compose command on a project's file with an environment file."""
+    require("docker-compose", version="2.24", version_args=["version"])
+    return ["docker", "compose", "--env-file", str(environment), "-f", "infra/docker-compose.prod.yml"]
+
+
 def compose(project: Path, *arguments: str, **variables: str) -> dict[str, Any]:
     """Read the Compose file with the fixture of the checks and return what Compose makes of it."""
-    require("docker-compose", version="2.24", version_args=["version"])
-    base = ["docker", "compose", "--env-file", "infra/check.env", "-f", "infra/docker-compose.prod.yml"]
+    base = base_command("infra/check.env")
     told = run(
         [*base, *arguments, "config", "--format", "json"], cwd=project, env={"COMPOSE_PROFILES": "blue", **variables}
     )
@@ -284,7 +289,7 @@ def test_a_missing_variable_is_named_with_a_sentence(
     for missing in required:
         values = {key: value for key, value in fixture(project).items() if key != missing}
         (tmp_path / "env").write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
-        base = ["docker", "compose", "--env-file", str(tmp_path / "env"), "-f", "infra/docker-compose.prod.yml"]
+        base = base_command(tmp_path / "env")
         # Without COMPOSE_PROFILES in the environment: the line that a person types on the server.
         told = run([*base, "config", "--quiet"], cwd=project, check=False)
         assert told.returncode != 0, f"Compose does not miss {missing}"
@@ -316,7 +321,7 @@ def test_a_password_with_a_dollar_sign_arrives_as_it_was_written(
     project = rendered("default")
     values = fixture(project) | {"POSTGRES_APP_PASSWORD": "'a$b${c}\"d'", "JWT_SECRET": "'x$$y'"}
     (tmp_path / "env").write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
-    base = ["docker", "compose", "--env-file", str(tmp_path / "env"), "-f", "infra/docker-compose.prod.yml"]
+    base = base_command(tmp_path / "env")
     told = run([*base, "config", "--format", "json", "--no-interpolate"], cwd=project)
     assert "a$b" not in told.stdout
     model = json.loads(run([*base, "config", "--format", "json"], cwd=project).stdout)
