@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests import profiles
 from tests.lab import images
 from tests.lab.client import wait_for
-from tests.lab.containers import Container
+from tests.lab.containers import Container, started
 from tests.lab.place import free_port
 from tests.lab.project import Project
-from tests.lab.shell import LabError, run
+from tests.lab.registry import Registry
+from tests.lab.shell import LabError, clean_environment, run
 
 pytestmark = pytest.mark.live
 
@@ -37,7 +40,8 @@ def start(
     """`start(answers, api="api")`: a generated project with the environment of a server, not started yet."""
 
     def prepare(answers: Mapping[str, Any], *, api: str = "api", version: str = "1") -> Project:
-        path = render({"postgres_version": 17, **answers})
+        path = render(answers)
+        postgres = answers.get("postgres_version", profiles.questions()["postgres_version"]["default"])
         environment = {
             "COMPOSE_PROFILES": "blue",
             "API_HOSTNAME": API_HOST,
@@ -53,7 +57,7 @@ def start(
             "API_IMAGE": app_image(api, version),
             "WORKER_IMAGE": app_image("worker", version),
             "WEB_IMAGE": app_image("web", version),
-            "POSTGRES_IMAGE": image("postgres:17"),
+            "POSTGRES_IMAGE": image(f"postgres:{postgres}"),
             "CADDY_IMAGE": image("caddy"),
             "HTTP_PORT": str(free_port()),
             "HTTPS_PORT": str(free_port()),
@@ -66,6 +70,12 @@ def start(
         return run_project(path, environment)
 
     return prepare
+
+
+def with_busybox(chiseled: str, image: Callable[[str], str]) -> str:
+    """Add the program of the health checks, as the generated Dockerfile does."""
+    line = f"COPY --from={image('alpine')} /bin/busybox /usr/bin/busybox"
+    return images.derive(chiseled, "api-chiseled-busybox:1", line)
 
 
 def standard_deploy(project: Project) -> None:
@@ -138,9 +148,7 @@ def test_the_standards_own_line_starts_a_healthy_site(
     # The worker's variants share the API's health check; only Ubuntu's stand-in exists for it.
     project = start({**answers, "worker": api == "api"}, api=api)
     if api == "api-chiseled":
-        # As the generated Dockerfile does.
-        busybox = f"COPY --from={image('alpine')} /bin/busybox /usr/bin/busybox"
-        project.write_env(API_IMAGE=images.derive(project.env["API_IMAGE"], "api-chiseled-busybox:1", busybox))
+        project.write_env(API_IMAGE=with_busybox(project.env["API_IMAGE"], image))
     standard_deploy(project)
     assert ask_api(project, "/health")[0] == 200
     before = {service: project.containers(service)[0].id for service in project.compose("ps", "--services").split()}
@@ -184,6 +192,71 @@ def test_the_application_reads_and_writes_rows_but_cannot_change_the_schema(star
     assert status == 200
     assert "anchor" in items
     assert json.loads(ask_api(project, "/ddl")[1])["sqlstate"] == "42501"
+
+
+@pytest.mark.parametrize("version", [15, 17, 18])
+def test_rows_outlive_their_container_in_every_major_version(start: Callable[..., Project], version: int) -> None:
+    project = start({"worker": False, "postgres_version": version})
+    standard_deploy(project)
+    project.compose("run", "--rm", "migrate")
+    assert ask_api(project, "/items", method="POST", body='{"name": "anchor"}')[0] in (200, 201)
+    project.down()
+    standard_deploy(project)
+    assert "anchor" in ask_api(project, "/items")[1]
+
+
+def test_the_server_has_checksums_and_the_sizes_of_its_environment(start: Callable[..., Project]) -> None:
+    project = start({"worker": False})
+    project.write_env(POSTGRES_SHARED_BUFFERS="64MB", POSTGRES_MAX_CONNECTIONS="42", POSTGRES_LOG_SLOWER_THAN="250ms")
+    standard_deploy(project)
+
+    def setting(name: str) -> str:
+        return project.exec("postgres", "psql", "-U", "postgres", "-d", "shop", "-Atc", f"SHOW {name}").strip()
+
+    assert setting("data_checksums") == "on"
+    assert setting("shared_buffers") == "64MB"
+    assert setting("max_connections") == "42"
+    assert setting("log_min_duration_statement") == "250ms"
+
+
+def test_the_standards_own_line_pulls_what_the_digests_name(start: Callable[..., Project], registry: Registry) -> None:
+    project = start({"worker": False})
+    local = {name: value for name, value in project.env.items() if name.endswith("_IMAGE") and name != "WORKER_IMAGE"}
+    by_digest = {name: registry.push(image, f"shop/{name.lower()}", "1") for name, image in local.items()}
+    # Nothing of it is on the server yet under these names.
+    for name, reference in by_digest.items():
+        run("docker", "image", "rm", f"{reference.partition('@')[0]}:1", check=False)
+        run("docker", "image", "rm", reference, check=False)
+        assert run("docker", "image", "inspect", reference, check=False).returncode != 0, name
+    project.write_env(**by_digest)
+    line = (
+        "docker compose -f infra/docker-compose.prod.yml pull && docker compose -f infra/docker-compose.prod.yml up -d"
+    )
+    run("sh", "-c", line, cwd=project.path, env=clean_environment())
+    for service in project.compose("ps", "--services").split():
+        project.wait_healthy(service)
+    running = {service: project.containers(service)[0].facts["Config"]["Image"] for service in ("api-blue", "caddy")}
+    assert running == {"api-blue": by_digest["API_IMAGE"], "caddy": by_digest["CADDY_IMAGE"]}
+
+
+@pytest.mark.parametrize(("variant", "stand_in"), [("alpine", "api-alpine"), ("chiseled", "api-chiseled")])
+def test_a_workers_heartbeat_is_seen_without_bash(
+    render: Render, image: Callable[[str], str], app_image: Callable[..., str], variant: str, stand_in: str
+) -> None:
+    path = render({"dotnet_image": variant, "worker_health": "heartbeat"})
+    check = yaml.safe_load((path / "infra/docker-compose.prod.yml").read_text())["services"]["worker"]["healthcheck"]
+    kind, *command = (part.replace("$$", "$") for part in check["test"])
+    assert kind == "CMD"
+    reference = app_image(stand_in)
+    if variant == "chiseled":
+        reference = with_busybox(reference, image)
+    idle = ("--entrypoint", "busybox", "--user", "1654:1654", "--tmpfs", "/tmp")
+    with started(reference, "sleep", "60", options=idle) as worker:
+        assert worker.exec(*command, check=False).returncode != 0, "no heartbeat yet"
+        worker.exec("busybox", "touch", "/tmp/heartbeat")
+        assert worker.exec(*command, check=False).returncode == 0
+        worker.exec("busybox", "touch", "-d", "2001-01-01 00:00", "/tmp/heartbeat")
+        assert worker.exec(*command, check=False).returncode != 0, "the last beat is old"
 
 
 def test_a_migration_that_fails_is_reported_and_the_site_goes_on(start: Callable[..., Project]) -> None:
