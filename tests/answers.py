@@ -21,6 +21,12 @@ RUNBOOKS = (
     "run-database-migration",
 )
 
+# What a person can run in infra/bin.
+PROGRAMS = (
+    *("check", "check-image", "deploy", "entry", "logs", "maintenance", "migrate", "pack", "record-images", "remote"),
+    *("rollback", "scan-image", "smoke", "status"),
+)
+
 ALWAYS = {
     ".copier-answers.yml",
     ".dockerignore",
@@ -32,9 +38,12 @@ ALWAYS = {
     "Dockerfile.api",
     *(f"docs/runbooks/{name}.md" for name in RUNBOOKS),
     "infra/README.md",
-    *(f"infra/bin/{name}" for name in ("check", "check-image", "lib.sh", "record-images", "scan-image")),
+    *(f"infra/bin/{name}" for name in (*PROGRAMS, "change.sh", "lib.sh", "server.sh")),
     "infra/check.env",
-    *(f"infra/custom/{name}" for name in ("README.md", "compose.yml", "test")),
+    *(
+        f"infra/custom/{name}"
+        for name in ("README.md", "compose.yml", "maintenance.html", "schema.conf", "smoke.conf", "test")
+    ),
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
     "infra/docker-compose.prod.yml",

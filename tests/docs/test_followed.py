@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-import threading
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.docs import reading
 from tests.lab.client import fetch
-from tests.lab.place import free_port
-from tests.lab.shell import clean_environment
+from tests.lab.server import Server, environment_of
+from tests.lab.traffic import traffic
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.lab.registry import Registry
 
 pytestmark = pytest.mark.live
 
 COMPOSE = "docker compose -f infra/docker-compose.prod.yml"
-MIGRATION = """
-START TRANSACTION;
-CREATE TABLE IF NOT EXISTS items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);
-CREATE TABLE IF NOT EXISTS "__EFMigrationsHistory" ("MigrationId" varchar(150) PRIMARY KEY);
-COMMIT;
-"""
-# Stands in where rsync is not installed: a tree is made equal to another one, its own .env excepted.
-RSYNC = """
-command -v rsync >/dev/null || rsync() {
-  local from=${*: -2:1} to=${*: -1}
-  find "$to" -mindepth 1 -maxdepth 1 ! -name .env -exec rm -rf {} +
-  cp -a "$from." "$to"
-}
-"""
 
 
-class Server:
-    """A project's folder on a server, and somebody who pastes runbooks there."""
-
-    def __init__(self, folder: Path, project: Path, images: dict[str, str]) -> None:
-        """Make the folders that "Provision a server" makes, and `.env` with the block of "The first hour"."""
-        self.folder, self.project, self.images = folder, project, images
-        for name in ("infra", "releases", "state", "backups"):
-            (folder / name).mkdir(parents=True)
-        folder.chmod(0o755)
-        shutil.copy(project / ".env.example", folder)
-        self.paste(self.block("first-hour", "noclobber"), check=False)
-        with (folder / ".env").open("a", encoding="utf-8") as file:
-            # Nobody answers at the directory: certificates are not what these tests are about.
-            file.write(
-                f"HTTP_PORT={free_port()}\nHTTPS_PORT={free_port()}\nACME_DIRECTORY=https://127.0.0.1:9/directory\n"
-            )
+class Followed(Server):
+    """A server, and somebody who pastes runbooks there."""
 
     def block(self, runbook: str, words: str) -> str:
         """Return the one block with these words."""
@@ -74,58 +43,26 @@ class Server:
         return [code for code in found if code in section.group()]
 
     def paste(self, *blocks: str, check: bool = True, replace: str = "") -> str:
-        """Run blocks in one shell. What cannot be here is left out: the folder's name, the registry, the long wait.
+        """Run blocks in one shell. What cannot be here is left out: the folder's name, how much room Docker has.
 
         Args:
             blocks: What is pasted.
             check: Whether to stop at a line that fails, and fail.
             replace: What stands where the runbook says REPLACE_WITH_….
         """
-        code = "\n".join(blocks).replace("sleep 30", "sleep 12")
-        code = re.sub(r"^cd /opt/\S+$", f"cd {self.folder}", code, flags=re.MULTILINE)
-        code = re.sub(r"^docker (login|logout) .*$|^docker compose .* pull$|^df .*$", "", code, flags=re.MULTILINE)
+        code = re.sub(r"^cd /opt/\S+$", f"cd {self.folder}", "\n".join(blocks), flags=re.MULTILINE)
+        code = re.sub(r"^df .*$", "", code, flags=re.MULTILINE)
         # Tells a difference by its exit code too, which is no failure.
         code = re.sub(r"^(diff (?:.*\\\n)?.*)$", r"\1 || true", code, flags=re.MULTILINE)
         code = re.sub(r"REPLACE_WITH_\w+", replace or "REPLACE_", code)
         assert "REPLACE_" not in code, code
-        done = subprocess.run(
-            ["bash", "-c", f"{RSYNC}\nset -e\n{code}" if check else f"{RSYNC}\n{code}"],
-            cwd=self.folder,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
+        done: subprocess.CompletedProcess[str] = self.run(
+            "bash", "-c", f"set -e\n{code}" if check else code, check=False
         )
         assert done.returncode == 0 or not check, (
             f"{code}\n--- stdout ---\n{done.stdout}\n--- stderr ---\n{done.stderr}"
         )
         return done.stdout + done.stderr
-
-    def release(self, name: str, **images: str) -> None:
-        """Send a release, as steps 1 and 2 do."""
-        folder = self.folder / "releases" / name
-        shutil.copytree(self.project / "infra", folder / "infra")
-        (folder / "infra/migrations").mkdir()
-        (folder / "infra/migrations/migrate.sql").write_text(MIGRATION, encoding="utf-8")
-        lines = [f"{variable}={reference}\n" for variable, reference in {**self.images, **images}.items()]
-        (folder / "release.env").write_text("# of a test\n" + "".join(lines), encoding="utf-8")
-
-    def running(self) -> dict[str, str]:
-        """Return the id of each service's container."""
-        told = self.paste(f"{COMPOSE} ps --format json")
-        rows = json.loads(told) if told.startswith("[") else [json.loads(line) for line in told.splitlines()]
-        return {row["Service"]: row["ID"] for row in rows}
-
-    def address(self) -> str:
-        """Return the proxy's address on the internal network, where it listens without TLS."""
-        told = json.loads(self.paste(f"docker inspect {self.running()['caddy']}"))
-        networks = told[0]["NetworkSettings"]["Networks"]
-        return str(next(value["IPAddress"] for name, value in networks.items() if name.endswith("_internal")))
-
-    def version(self) -> str:
-        """Return the version that answers."""
-        return str(fetch(self.address(), "/", port=8080).data["version"])
 
     def setting(self, name: str) -> str:
         """Return a value of `.env`."""
@@ -133,105 +70,64 @@ class Server:
         assert found
         return found.group(1)
 
-    def query(self, sql: str) -> str:
-        """Ask the database as its administrator."""
-        return self.paste(f'{COMPOSE} exec -T postgres psql -At -U postgres -d harbour_shop -c "{sql}"').strip()
-
-    @contextmanager
-    def visited(self) -> Iterator[dict[str, int]]:
-        """Send requests for as long as the block lasts, and count the answers."""
-        counts: dict[str, int] = {}
-        stop, address = threading.Event(), self.address()
-
-        def visit() -> None:
-            while not stop.is_set():
-                try:
-                    answer = fetch(address, "/items", port=8080, timeout=15)
-                    outcome = str(answer.status)
-                except OSError as error:
-                    outcome = repr(error)
-                counts[outcome] = counts.get(outcome, 0) + 1
-                time.sleep(0.02)
-
-        visitor = threading.Thread(target=visit)
-        visitor.start()
-        try:
-            yield counts
-        finally:
-            stop.set()
-            visitor.join()
-
 
 @pytest.fixture
 def server(
-    rendered: Callable[[str], Path], tmp_path: Path, image: Callable[[str], str], app_image: Callable[..., str]
-) -> Iterator[Server]:
-    """A server on which the first release was deployed by its runbook."""
+    rendered: Callable[[str], Path], image: Callable[[str], str], app_image: Callable[..., str], registry: Registry
+) -> Iterator[Followed]:
+    """A server whose `.env` was made by "The first hour", and on which a release was deployed."""
+    project = rendered("default")
     images = {
-        "API_IMAGE": app_image("api", "1"),
-        "WORKER_IMAGE": app_image("worker", "1"),
-        "WEB_IMAGE": app_image("web", "1"),
-        "POSTGRES_IMAGE": image("postgres:18"),
-        "CADDY_IMAGE": image("caddy"),
+        "API_IMAGE": registry.push(app_image("api", "1"), "shop/api", "1"),
+        "WORKER_IMAGE": registry.push(app_image("worker", "1"), "shop/worker", "1"),
+        "WEB_IMAGE": registry.push(app_image("web", "1"), "shop/web", "1"),
+        "POSTGRES_IMAGE": registry.push(image("postgres:18"), "shop/postgres", "18"),
+        "CADDY_IMAGE": registry.push(image("caddy"), "shop/caddy", "1"),
     }
-    here = Server(tmp_path / "server", rendered("default"), images)
-    here.release("first")
-    try:
-        prepare = here.block("deploy-release", "df -h")
-        here.paste(prepare, *here.blocks("deploy-release", "## The first release"), replace="first")
+    with Followed(project, images, environment_of(project)) as here:
+        (here.folder / ".env").unlink()
+        (here.folder / ".env.example").write_text((project / ".env.example").read_text(encoding="utf-8"))
+        here.paste(here.block("first-hour", "noclobber"), check=False)
+        made = dict(
+            line.split("=", 1)
+            for line in (here.folder / ".env").read_text(encoding="utf-8").splitlines()
+            if "=" in line and not line.startswith("#")
+        )
+        local = ("API_HOSTNAME", "WEB_HOSTNAME", "HTTP_PORT", "HTTPS_PORT", "ACME_DIRECTORY")
+        here.env = made | {name: value for name, value in here.env.items() if name in local}
+        here.write_env()
+        here.release("first")
+        here.deploy("first", "--new-database")
         yield here
-    finally:
-        here.paste(f"{COMPOSE} --profile '*' down --volumes --timeout 5", check=False)
 
 
 def test_a_release_is_deployed_and_rolled_back_without_a_failed_request(
-    server: Server, app_image: Callable[..., str]
+    server: Followed, app_image: Callable[..., str], registry: Registry
 ) -> None:
-    assert server.version() == "1"
-    before = server.running()
-    server.release("second", API_IMAGE=app_image("api", "2"), WEB_IMAGE=app_image("web", "2"))
-    with server.visited() as counts:
-        told = server.paste(*server.blocks("deploy-release", "## 3.", "## 8."), replace="second")
-    assert set(counts) == {"200"}, counts
-    assert told.count("(healthy)") >= 2
-    assert server.version() == "2"
-    assert server.setting("COMPOSE_PROFILES") == "green"
-    after = server.running()
-    assert {"api-green", "web-green"} <= set(after)
-    assert not {"api-blue", "web-blue"} & set(after)
-    assert (after["postgres"], after["caddy"]) == (before["postgres"], before["caddy"])
-
-    # What the standard's line starts is what runs already.
-    server.paste(f"{COMPOSE} up -d")
-    assert server.running() == after
-
-    with server.visited() as counts:
-        steps = server.blocks("rollback-release", "## 1.", "## 4.")
-        server.paste(*(step for step in steps if " stop " not in step), replace="first")
-    assert set(counts) == {"200"}, counts
-    assert server.version() == "1"
-    history = (server.folder / "state/history").read_text(encoding="utf-8").splitlines()
-    assert [line.split()[1:] for line in history] == [["first", "blue"], ["second", "green"], ["first", "blue"]]
+    with traffic(server, slow=False) as seen:
+        for code in server.blocks("deploy-release"):
+            server.paste(code)
+        server.release("second", API_IMAGE=registry.push(app_image("api", "2"), "shop/api", "2"))
+        server.deploy("second")
+        told = server.paste(*server.blocks("rollback-release"))
+    # The maintenance page is on for a moment, as that runbook shows it.
+    assert [each for each in seen.failed if "503" not in each] == []
+    assert "Would put first in the place of second" in told
+    assert server.live()[0] == "first"
 
 
-def test_a_release_that_is_not_healthy_is_given_up_and_serves_nobody(
-    server: Server, app_image: Callable[..., str]
-) -> None:
-    before = server.running()
-    server.release("broken", API_IMAGE=app_image("api", "3", behaviour="never-healthy"))
-    steps = server.blocks("deploy-release", "## 3.", "## 4.") + server.blocks("deploy-release", "## 5.", "## 6.")
-    with server.visited() as counts:
-        told = server.paste(*steps, check=False, replace="broken")
-        assert "candidate-api  Up" in told
-        assert not re.search(r"candidate-api  Up .*\(healthy\)", told)
-        assert re.search(r"candidate-web  Up .*\(healthy\)", told)
-        server.paste("idle=green", *server.blocks("deploy-release", "## Give up", "## The"), replace="first")
-    assert set(counts) == {"200"}, counts
-    assert server.running() == before
-    assert not (server.folder / "state/compose.env.new").exists()
+def test_a_migration_is_run_by_hand_and_looked_at(server: Followed) -> None:
+    told = server.paste(
+        server.block("run-database-migration", "infra/bin/migrate"),
+        *server.blocks("run-database-migration", "See what the database has:", "## "),
+        *server.blocks("run-database-migration", "## When it fails"),
+    )
+    assert "20300101000000_Items" in told
+    assert "xact_start" not in told
+    assert server.history()[-1] == ["migrate", "first", "first", "ok"]
 
 
-def test_the_passwords_of_the_database_are_rotated(server: Server) -> None:
+def test_the_passwords_of_the_database_are_rotated(server: Followed) -> None:
     functions = server.block("rotate-secrets", "set_value()")
     names = ("POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "POSTGRES_APP_PASSWORD")
     old = {name: server.setting(name) for name in names}
@@ -245,7 +141,7 @@ def test_the_passwords_of_the_database_are_rotated(server: Server) -> None:
     assert "password authentication failed" in told
 
 
-def test_a_dump_is_restored_beside_the_database_and_put_in_its_place(server: Server) -> None:
+def test_a_dump_is_restored_beside_the_database_and_put_in_its_place(server: Followed) -> None:
     server.query("INSERT INTO items (name) VALUES ('kept')")
     told = server.paste(server.block("restore-database-backup", "pg_dump"))
     dump = told.strip().splitlines()[-1]

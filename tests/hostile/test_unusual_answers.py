@@ -136,7 +136,7 @@ def assert_means_the_literal_text(project: Path, given_answers: dict[str, Any]) 
     assert facts["PRODUCTION_DOMAIN"] == recorded["production_domain"]
     assert facts["STAGING_DOMAIN"] == recorded["staging_domain"]
     assert facts["IMAGE_REPOSITORY"] == recorded["image_repository"]
-    harmless = set(string.ascii_letters + string.digits + "./:_@+- ")
+    harmless = set(string.ascii_letters + string.digits + "./:_@+=- ")
     assert all(set(value) <= harmless for value in facts.values())
     assert set(rendering.files(project)) == answers.expected_files(recorded)
 

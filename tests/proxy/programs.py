@@ -181,6 +181,8 @@ class Proxy:
     output: Path
     """What the program prints: its log."""
     process: subprocess.Popen[bytes]
+    folder: Path
+    """What is mounted as the proxy's folder on a server."""
     _clients: dict[tuple[str, bool], httpx.Client] = field(default_factory=dict)
 
     def request(
@@ -303,7 +305,7 @@ def start(program: str, folder: Path) -> Proxy:
                 "XDG_CONFIG_HOME": str(folder),
             },
         )
-    proxy = Proxy(program, http, https, internal, slots, output, process)
+    proxy = Proxy(program, http, https, internal, slots, output, process, infra)
 
     def ready() -> bool:
         assert process.poll() is None, output.read_text()
@@ -320,11 +322,12 @@ def caddy_command(
     """Let Caddy read the Caddyfile, exchange ports, slots and authority, and give the command that runs the result."""
     caddy = require("caddy", version_args=["version"])
     adapted = run([caddy, "adapt", "--config", infra / "Caddyfile"], env=variables)
-    text = adapted.stdout
+    # The maintenance page of each site, asked for and served, and the kept assets.
+    text = exchange(adapted.stdout, '"/etc/caddy(/static/web)?"', rf'"{infra}\1"', adapted.stdout.count('"/etc/caddy'))
     for name, slot in slots.items():
         port = 8080 if name.startswith("api") else 3000
-        # The API's slots are behind the public site and behind the internal listener.
-        text = exchange(text, f'"dial":"{name}:{port}"', f'"dial":"127.0.0.1:{slot.port}"', 2 if port == 8080 else 1)
+        # The API's slots are behind the public site and behind the internal listener, each in both orders.
+        text = exchange(text, f'"dial":"{name}:{port}"', f'"dial":"127.0.0.1:{slot.port}"', 4 if port == 8080 else 2)
     text = exchange(text, '"listen":\\[":443"\\]', f'"listen":["127.0.0.1:{listen[443]}"]', 1)
     text = exchange(text, '"listen":\\[":8080"\\]', f'"listen":["127.0.0.1:{listen[8080]}"]', 1)
     configuration = json.loads(text)
@@ -352,10 +355,14 @@ def nginx_command(
         lines = {80: 1, 443: 2 + 2 * 3, 8080: 1}[port]
         text = exchange(text, rf"^( +listen) {port}( ssl| quic reuseport| quic)?\b", rf"\1 127.0.0.1:{other}\2", lines)
     for name, slot in slots.items():
-        text = exchange(text, rf"\bserver {name}:(8080|3000) ", f"server {name}:{slot.port} ", 1)
+        text = exchange(text, rf"\bserver {name}:(8080|3000) ", f"server {name}:{slot.port} ", 2)
     text = exchange(text, r"resolver 127\.0\.0\.11 ", f"resolver 127.0.0.1:{Names(slots).port} ", 1)
-    text = exchange(text, "/etc/nginx/proxy/", f"{infra}/", 3)
+    # Own settings of two sites and others, kept assets; the maintenance page of two sites; the slot of three.
+    text = exchange(text, "/etc/nginx/proxy/", f"{infra}/", 4 + 2 + 3)
+    text = exchange(text, "root /etc/nginx/proxy", f"root {infra}", 2)
     text = exchange(text, "^pid .*", f"pid {folder}/nginx.pid;", 1)
+    if os.geteuid() == 0:  # only root may pass by the folders of the tests
+        text = f"user root;\n{text}"
     (infra / "nginx.conf").write_text(text, encoding="utf-8")
     *shell, script = proxy_service(infra)["command"]
     script = exchange(script, "/etc/nginx/proxy/", f"{infra}/", 1)

@@ -402,6 +402,36 @@ class TestInternalListener:
         assert "/does-not-exist/internal" not in [line["request"]["uri"] for line in proxy.access_log()]
 
 
+def test_a_page_in_the_folder_closes_every_site_at_once(proxy: Proxy) -> None:
+    page = proxy.folder / "maintenance.html"
+    page.write_text("<p>Back soon", encoding="utf-8")
+    try:
+        for host, path in ((WEB, "/page"), (API, "/echo"), (WEB, "/_next/static/app.js")):
+            answer = proxy.get(host, path)
+            assert (answer.status_code, answer.text) == (503, "<p>Back soon"), host
+            assert answer.headers["Retry-After"] == "300"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["Content-Type"].startswith("text/html")
+        internal = httpx.get(f"http://127.0.0.1:{proxy.internal}/echo", trust_env=False)
+        assert internal.status_code == 200, "front ends and worker go on"
+    finally:
+        page.unlink()
+    assert proxy.get(WEB, "/page").status_code == 200
+
+
+def test_assets_of_earlier_releases_are_served_without_a_slot_that_has_them(proxy: Proxy) -> None:
+    kept = proxy.folder / "static/web/_next/static/chunks/old.js"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("old", encoding="utf-8")
+    answer = proxy.get(WEB, "/_next/static/chunks/old.js")
+    assert (answer.status_code, answer.text) == (200, "old")
+    assert "javascript" in answer.headers["Content-Type"]
+    assert values(answer, "Cache-Control") == [YEAR]
+    assert len(values(answer, "X-Content-Type-Options")) == 1
+    assert proxy.get(WEB, "/_next/static/../../../../Caddyfile").status_code == 404
+    assert proxy.get(API, "/_next/static/chunks/old.js").status_code == 404
+
+
 def test_a_header_sent_too_slowly_is_cut_off(slow_client: Future[float]) -> None:
     assert 8 < slow_client.result() < 13
 

@@ -51,7 +51,9 @@ def nginx_test(infra: Path, fronts: list[str], folder: Path, *, www_redirect: bo
     for name, value in programs.environment(fronts).items():
         text = text.replace(f"${{{name}}}", value)
     text = programs.without_acme(text, folder, sites=1 + len(fronts) + (bool(fronts) and www_redirect))
-    text = programs.exchange(text, "/etc/nginx/proxy/", f"{infra}/", 2 + len(fronts))
+    sites = 1 + len(fronts)
+    text = programs.exchange(text, "/etc/nginx/proxy/", f"{infra}/", 1 + 2 * sites + len(fronts) + sites + 1)
+    text = programs.exchange(text, "root /etc/nginx/proxy", f"root {infra}", sites)
     text = programs.exchange(text, "^pid .*", f"pid {folder}/nginx.pid;", 1)
     (folder / "nginx.conf").write_text(text, encoding="utf-8")
     return run([nginx, "-t", "-c", folder / "nginx.conf"]).stderr
@@ -99,14 +101,16 @@ class TestCaddyfile:
         found: dict[str, int] = {}
         for handler in handlers:
             dials = [upstream["dial"] for upstream in handler["upstreams"]]
-            service, port = re.fullmatch(r"(.+)-blue:(\d+)", dials[0]).groups()  # type: ignore[union-attr]
-            assert dials == [f"{service}-{colour}:{port}" for colour in programs.COLOURS]
-            found[service] = found.get(service, 0) + 1
+            service, first, port = re.fullmatch(r"(.+)-(blue|green):(\d+)", dials[0]).groups()  # type: ignore[union-attr]
+            second = next(colour for colour in programs.COLOURS if colour != first)
+            assert dials[1:] == [f"{service}-{second}:{port}"]
+            found[f"{service} {first}"] = found.get(f"{service} {first}", 0) + 1
             assert handler["load_balancing"]["selection_policy"] == {"policy": "first"}
             assert handler["health_checks"].keys() == {"active"}, "passive checks count failures of clients"
             assert handler["health_checks"]["active"]["uri"] == ("/health" if service == "api" else "/api/health")
             assert handler["transport"]["keep_alive"] == {"enabled": False}
-        assert found == {"api": 2, **dict.fromkeys(fronts, 1)}
+        wanted = {"api": 2, **dict.fromkeys(fronts, 1)}
+        assert found == {f"{name} {colour}": count for name, count in wanted.items() for colour in programs.COLOURS}
 
     def test_certificates_come_from_the_directory_of_the_environment(
         self, caddy_infra: Path, fronts: list[str]

@@ -117,6 +117,22 @@ def test_two_slots_never_share_the_traffic(proxy: Proxy) -> None:
     assert {proxy.get(API, "/echo").json()["slot"] for _ in range(20)} == {"api-blue"}
 
 
+def test_a_file_beside_the_configuration_puts_green_first_from_the_next_request_on(proxy: Proxy) -> None:
+    proxy.start_slots("api-blue", "api-green", "web-blue")
+    wait_until(lambda: proxy.get(API, "/echo").json()["slot"] == "api-blue")
+    time.sleep(NOTICED[proxy.program])
+    marker = proxy.folder / "slot.green"
+    marker.touch()
+    try:
+        assert {proxy.get(API, "/echo").json()["slot"] for _ in range(20)} == {"api-green"}
+        internal = httpx.get(f"http://127.0.0.1:{proxy.internal}/echo", trust_env=False)
+        assert internal.json()["slot"] == "api-green"
+        assert proxy.get("shop.test", "/echo").json()["slot"] == "web-blue", "the only slot that runs"
+    finally:
+        marker.unlink()
+    assert {proxy.get(API, "/echo").json()["slot"] for _ in range(20)} == {"api-blue"}
+
+
 def test_an_unhealthy_slot_gets_no_traffic(proxy: Proxy) -> None:
     """Caddy checks the health of each slot. nginx cannot: there the slot that listens keeps the traffic."""
     proxy.start_slots("api-blue", "api-green", "web-blue")

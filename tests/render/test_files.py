@@ -61,13 +61,7 @@ def test_no_delimiter_is_left_over(rendered: Callable[[str], Path], name: str) -
 @pytest.mark.parametrize("name", ["default", "everything", "minimal"])
 def test_scripts_can_be_executed_and_nothing_else_can(rendered: Callable[[str], Path], name: str) -> None:
     project = rendered(name)
-    scripts = {
-        "infra/bin/check",
-        "infra/bin/check-image",
-        "infra/bin/record-images",
-        "infra/bin/scan-image",
-        "infra/custom/test",
-    }
+    scripts = {*(f"infra/bin/{name}" for name in answers.PROGRAMS), "infra/custom/test"}
     executable = {file for file, (mode, _) in rendering.contents(project).items() if mode}
     assert executable == scripts
     for script in scripts:

@@ -37,10 +37,19 @@ def lines_of_example(text: str) -> dict[str, bool]:
     }
 
 
+def variables_of_scripts(folder: Path) -> set[str]:
+    """Return the settings that the scripts look up in the server's `.env` themselves."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.iterdir())
+    return set(re.findall(r'value "\$app/\.env" ([A-Z_]+)', text))
+
+
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_it_lists_what_compose_reads_required_and_optional(rendered: Callable[[str], Path], name: str) -> None:
+def test_it_lists_what_compose_and_the_scripts_read_required_and_optional(
+    rendered: Callable[[str], Path], name: str
+) -> None:
     project = rendered(name)
     read = variables_of_compose((project / "infra/docker-compose.prod.yml").read_text(encoding="utf-8"))
+    read = dict.fromkeys(variables_of_scripts(project / "infra/bin"), False) | read
     listed = lines_of_example((project / ".env.example").read_text(encoding="utf-8"))
     assert listed == read
 

@@ -1,0 +1,168 @@
+"""Users of a site while it changes: keep-alive clients that never send a request twice, and count what they see.
+
+Half of the API's requests are POSTs that carry a name of their own, so that the database tells afterwards whether one
+was processed twice. Pages are those that the front end renders by asking the API, assets those of every
+page seen so far.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.lab.server import Server
+
+THINK = 0.004
+SLOW_SECONDS = 10
+TIMEOUT = 45
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection over TLS to the proxy's port on this machine, opened only when we say so."""
+
+    auto_open = 0
+
+    def __init__(self, host: str, port: int) -> None:
+        """Remember where to; certificates are not what this is about."""
+        super().__init__(host, port, timeout=TIMEOUT)
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
+
+    def connect(self) -> None:
+        """Connect, with the site's name for the proxy."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+@dataclass
+class Seen:
+    """What the clients saw."""
+
+    requests: int = 0
+    connections: int = 0
+    longest: float = 0.0
+    slow_completed: int = 0
+    failed: list[str] = field(default_factory=list)
+    versions: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
+    assets: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def report(self) -> str:
+        """One line of figures."""
+        return (
+            f"{self.requests} requests over {self.connections} connections, {len(self.failed)} failed, "
+            f"longest {self.longest:.3f} s, {self.slow_completed} of {SLOW_SECONDS} s completed, "
+            f"versions {sorted(self.versions)}; {self.failed[:5]}"
+        )
+
+
+class Client:
+    """One user, with one connection at a time."""
+
+    def __init__(self, seen: Seen, host: str, port: int) -> None:
+        """Connect later."""
+        self.seen, self.host = seen, host
+        self.connection = Connection(host, port)
+        self.reused = False
+
+    def ask(self, method: str, path: str, body: str | None = None, *, counts: bool = True) -> str | None:
+        """Send one request; None when it failed. A connection that an answer announced as closed is opened anew."""
+        began = time.monotonic()
+        try:
+            if self.connection.sock is None:
+                self.connection.connect()
+                self.reused = False
+                with self.seen.lock:
+                    self.seen.connections += 1
+            self.connection.request(method, path, body=body, headers={"Content-Type": "application/json"})
+            answer = self.connection.getresponse()
+            text = answer.read().decode()
+            problem = f"{answer.status} {text[:200]}" if answer.status >= http.client.BAD_REQUEST else ""
+            self.reused = True
+        except (OSError, http.client.HTTPException) as error:
+            self.connection.close()
+            closed = isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError))
+            text, problem = "", f"{error!r}" + (" closed while idle" if closed and self.reused else "")
+        taken = time.monotonic() - began
+        with self.seen.lock:
+            self.seen.requests += 1
+            if counts:
+                self.seen.longest = max(self.seen.longest, taken)
+            if problem:
+                self.seen.failed.append(
+                    f"{time.strftime('%X')} {method} {self.host}{path} after {taken:.2f} s: {problem}"
+                )
+        return None if problem else text
+
+
+@contextmanager
+def traffic(server: Server, clients: int = 16, *, slow: bool = True) -> Iterator[Seen]:
+    """Send requests for as long as the block lasts; requests in flight at its end are waited for."""
+    seen, stop = Seen(), threading.Event()
+    port = int(server.env["HTTPS_PORT"])
+    numbers = itertools.count()
+    run = f"{time.time():.3f}"
+
+    def api(client: Client) -> None:
+        if text := client.ask("GET", "/"):
+            with seen.lock:
+                seen.versions.add(json.loads(text)["version"])
+        name = f"{run}-{next(numbers)}"
+        if client.ask("POST", "/items", json.dumps({"name": name})):
+            with seen.lock:
+                seen.acknowledged.add(name)
+
+    def page(client: Client) -> None:
+        if text := client.ask("GET", "/"):
+            with seen.lock:
+                seen.assets.update(re.findall(r'src="([^"]+)"', text))
+
+    def asset(client: Client) -> None:
+        with seen.lock:
+            paths = sorted(seen.assets)
+        for path in paths or ["/api/health"]:
+            client.ask("GET", path)
+
+    def patient(client: Client) -> None:
+        if client.ask("GET", f"/slow?seconds={SLOW_SECONDS}", counts=False):
+            with seen.lock:
+                seen.slow_completed += 1
+
+    def visit(host: str, once: Callable[[Client], None]) -> None:
+        client = Client(seen, host, port)
+        while not stop.is_set():
+            once(client)
+            time.sleep(THINK)
+        client.connection.close()
+
+    kinds = [("api.localhost", api)] * (clients // 2)
+    if "WEB_IMAGE" in server.images:
+        kinds += [("web.localhost", page)] * (clients // 4) + [("web.localhost", asset)] * (clients // 4)
+    if slow:
+        kinds.append(("api.localhost", patient))
+    threads = [threading.Thread(target=visit, args=kind, daemon=True) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    try:
+        yield seen
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=TIMEOUT)
+        print(seen.report())
