@@ -116,7 +116,7 @@ _ALL = [
     Recipe("api:1", base="debian:bookworm", folder="api", args={"ROLE": "api"}, go=True),
     Recipe("worker:1", base="debian:bookworm", folder="api", args={"ROLE": "worker"}, go=True),
     Recipe("api-alpine:1", base="alpine:1", folder="api-alpine", go=True),
-    Recipe("api-chiseled:1", folder="api-chiseled", go=True),
+    Recipe("api-chiseled:1", folder="api-chiseled", images={"TOOLS": "alpine:1"}, go=True),
     Recipe("web:1", base="node:24", folder="web"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
