@@ -104,7 +104,7 @@ def server(
 def test_a_release_is_deployed_and_rolled_back_without_a_failed_request(
     server: Followed, app_image: Callable[..., str], registry: Registry
 ) -> None:
-    with traffic(server, slow=False) as seen:
+    with traffic(server.site, slow=False) as seen:
         for code in server.blocks("deploy-release"):
             server.paste(code)
         server.release("second", API_IMAGE=registry.push(app_image("api", "2"), "shop/api", "2"))

@@ -118,6 +118,8 @@ _ALL = [
     Recipe("api-alpine:1", base="alpine:1", folder="api-alpine", go=True),
     Recipe("api-chiseled:1", folder="api-chiseled", images={"TOOLS": "alpine:1"}, go=True),
     Recipe("web:1", base="node:24", folder="web"),
+    Recipe("vps:trixie", base="debian:trixie", folder="vps"),
+    Recipe("outsider:1", base="debian:trixie", folder="outsider"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
 

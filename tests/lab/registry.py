@@ -28,6 +28,18 @@ class Registry:
 
     host: str
     pid: int
+    store: Path
+
+    @property
+    def port(self) -> int:
+        """Its port on this machine."""
+        return int(self.host.rpartition(":")[2])
+
+    @contextmanager
+    def also_at(self, address: str) -> Iterator[None]:
+        """The same store on the same port of another address of this machine, for hosts that cannot reach loopback."""
+        with _serving(address, self.port, self.store):
+            yield
 
     def push(self, image: str, name: str | None = None, tag: str = "latest") -> str:
         """Push a local image (as ``name``) and return the reference that names it by digest."""
@@ -47,37 +59,44 @@ def registry() -> Iterator[Registry]:
         raise LabError("docker-registry is not installed")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}registry-") as folder:
-        settings, log = Path(folder, "config.yml"), Path(folder, "log")
-        settings.write_text(
-            f"version: 0.1\nlog: {{level: warn}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/store}}\n"
-            f"  delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        store = Path(folder, "store")
+        with _serving("127.0.0.1", port, store) as pid:
+            yield Registry(host=f"localhost:{port}", pid=pid, store=store)
+
+
+@contextmanager
+def _serving(address: str, port: int, store: Path) -> Iterator[int]:
+    settings, log = store.parent / f"{address}.yml", store.parent / f"{address}.log"
+    settings.write_text(
+        f"version: 0.1\nlog: {{level: warn}}\nstorage:\n  filesystem: {{rootdirectory: {store}}}\n"
+        f"  delete: {{enabled: true}}\nhttp: {{addr: '{address}:{port}'}}\n"
+    )
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(settings)],
+            env={name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "OTEL_"))},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                ["docker-registry", "serve", str(settings)],
-                env={name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "OTEL_"))},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+    try:
+        _wait(address, port, process, log)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            _wait(port, process, log)
-            yield Registry(host=f"localhost:{port}", pid=process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=2):
+            with urllib.request.urlopen(f"http://{address}:{port}/v2/", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)

@@ -20,6 +20,7 @@ from tests.lab.containers import Container
 from tests.lab.place import free_port
 from tests.lab.project import quoted
 from tests.lab.shell import LabError, clean_environment, run
+from tests.lab.traffic import Site
 
 # A user of nobody, who may talk to the engine: the scripts refuse root.
 DEPLOY = 61999
@@ -171,6 +172,11 @@ class Server:
         rows = run("docker", "ps", "--no-trunc", *options, "--format", template).stdout.splitlines()
         return {service: Container(container) for container, service in (row.split() for row in rows)}
 
+    @property
+    def site(self) -> Site:
+        """Where its users find it."""
+        return Site("127.0.0.1", int(self.env["HTTPS_PORT"]), "api.localhost", self.env.get("WEB_HOSTNAME", ""))
+
     def address(self) -> str:
         """The proxy's address on the internal network, where it listens without TLS."""
         return self.running()[self._fact("PROXY")].address(f"{self.name}_internal")
@@ -204,7 +210,7 @@ class Server:
 
 def environment_of(project: Path) -> dict[str, str]:
     """A server's ``.env`` for a generated project, with ports of this machine and names that need no authority."""
-    names = {"API_HOSTNAME": "api.localhost", "WEB_HOSTNAME": "web.localhost"}
+    names = {"API_HOSTNAME": "api.localhost"}
     facts = (project / "infra/deploy.conf").read_text(encoding="utf-8")
     for front in next(line for line in facts.splitlines() if line.startswith("FRONTENDS=")).partition("=")[2].split():
         names[f"{front.upper().replace('-', '_')}_HOSTNAME"] = f"{front}.localhost"

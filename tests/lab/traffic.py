@@ -18,31 +18,38 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tests.lab.server import Server
 
 THINK = 0.004
 SLOW_SECONDS = 10
 TIMEOUT = 45
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where users find a project: the proxy's address and port, the API's name, and a front end's if there is one."""
+
+    address: str
+    port: int
+    api: str
+    web: str = ""
+
+
 class Connection(http.client.HTTPConnection):
-    """A connection over TLS to the proxy's port on this machine, opened only when we say so."""
+    """A connection over TLS to a site's proxy, opened only when we say so."""
 
     auto_open = 0
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, site: Site, host: str) -> None:
         """Remember where to; certificates are not what this is about."""
-        super().__init__(host, port, timeout=TIMEOUT)
+        super().__init__(host, site.port, timeout=TIMEOUT)
+        self._address = site.address
         self._tls = ssl.create_default_context()
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
 
     def connect(self) -> None:
         """Connect, with the site's name for the proxy."""
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+        plain = socket.create_connection((self._address, self.port), timeout=TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
@@ -73,10 +80,10 @@ class Seen:
 class Client:
     """One user, with one connection at a time."""
 
-    def __init__(self, seen: Seen, host: str, port: int) -> None:
+    def __init__(self, seen: Seen, site: Site, host: str) -> None:
         """Connect later."""
         self.seen, self.host = seen, host
-        self.connection = Connection(host, port)
+        self.connection = Connection(site, host)
         self.reused = False
 
     def ask(self, method: str, path: str, body: str | None = None, *, counts: bool = True) -> str | None:
@@ -110,10 +117,9 @@ class Client:
 
 
 @contextmanager
-def traffic(server: Server, clients: int = 16, *, slow: bool = True) -> Iterator[Seen]:
+def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[Seen]:
     """Send requests for as long as the block lasts; requests in flight at its end are waited for."""
     seen, stop = Seen(), threading.Event()
-    port = int(server.env["HTTPS_PORT"])
     numbers = itertools.count()
     run = f"{time.time():.3f}"
 
@@ -143,17 +149,17 @@ def traffic(server: Server, clients: int = 16, *, slow: bool = True) -> Iterator
                 seen.slow_completed += 1
 
     def visit(host: str, once: Callable[[Client], None]) -> None:
-        client = Client(seen, host, port)
+        client = Client(seen, site, host)
         while not stop.is_set():
             once(client)
             time.sleep(THINK)
         client.connection.close()
 
-    kinds = [("api.localhost", api)] * (clients // 2)
-    if "WEB_IMAGE" in server.images:
-        kinds += [("web.localhost", page)] * (clients // 4) + [("web.localhost", asset)] * (clients // 4)
+    kinds = [(site.api, api)] * (clients // 2)
+    if site.web:
+        kinds += [(site.web, page)] * (clients // 4) + [(site.web, asset)] * (clients // 4)
     if slow:
-        kinds.append(("api.localhost", patient))
+        kinds.append((site.api, patient))
     threads = [threading.Thread(target=visit, args=kind, daemon=True) for kind in kinds]
     for thread in threads:
         thread.start()

@@ -91,7 +91,7 @@ def test_nobody_notices_deploys_and_rollbacks(
         "second", API_IMAGE=pushed("api", "2"), WEB_IMAGE=pushed("web", "2"), WORKER_IMAGE=pushed("worker", "2")
     )
     before = server.running()
-    with traffic(server) as seen:
+    with traffic(server.site) as seen:
         server.deploy("second")
         server.script("rollback")
         server.deploy("second")
@@ -135,7 +135,7 @@ def test_a_release_that_fails_before_the_switch_never_serves(
     server.images |= {"API_IMAGE": pushed("api", "9"), **bad}
     server.release("bad")
     before = {name: container.id for name, container in server.running().items()}
-    with traffic(server) as seen:
+    with traffic(server.site) as seen:
         told = server.deploy("bad", check=False)
     assert told.returncode == 1
     assert said in told.stdout
@@ -151,7 +151,7 @@ def test_a_worker_that_does_not_get_healthy_takes_its_release_back(
 ) -> None:
     server = serve()
     server.release("bad", API_IMAGE=pushed("api", "9"), WORKER_IMAGE=pushed("worker", "9", behaviour="never-healthy"))
-    with traffic(server) as seen:
+    with traffic(server.site) as seen:
         told = server.deploy("bad", check=False)
     assert told.returncode == 1
     assert seen.failed == []
@@ -165,7 +165,7 @@ def test_a_migration_that_fails_leaves_the_old_release_and_says_what_was_applied
     server = serve()
     half = "INSERT INTO \"__EFMigrationsHistory\" VALUES ('20300102000000_Half');\nSELECT 1/0;\n"
     server.release("bad", migration=MIGRATION + half)
-    with traffic(server) as seen:
+    with traffic(server.site) as seen:
         told = server.deploy("bad", check=False)
     assert told.returncode == 1
     assert "applied: 20300102000000_Half" in told.stdout
@@ -239,7 +239,7 @@ def test_a_deploy_killed_at_any_step_leaves_a_serving_site_and_can_be_run_again(
             API_IMAGE=pushed("api", str(2 + number % 2)),
             WORKER_IMAGE=pushed("worker", str(2 + number % 2)),
         )
-        with traffic(server, slow=False) as seen:
+        with traffic(server.site, slow=False) as seen:
             server.kill(server.start_deploy(name), f"  {words}")
             time.sleep(1)
             told = server.deploy(name, check=False)
@@ -394,7 +394,7 @@ def test_settings_of_the_environment_and_the_proxy_take_effect_by_a_deploy(serve
 
     server.release("second", change=change)
     server.write_env(ASPNETCORE_ENVIRONMENT="Staging")
-    with traffic(server, slow=False) as seen:
+    with traffic(server.site, slow=False) as seen:
         server.deploy("second")
     assert fetch(server.address(), "/", port=8081).text == "new"
     assert fetch(server.address(), "/", port=8080).data["environment"] == "Staging"
