@@ -21,6 +21,7 @@ REF ?= HEAD
 DEFAULTS ?=
 DATA_FILE ?=
 ARGS ?=
+FULL ?=
 
 .PHONY: help
 help: ## Print this list
@@ -45,9 +46,18 @@ new: $(NEW_VENV)/.installed ## Generate a project: make new DEST=../my-app [DEFA
 test: $(VENV)/.installed ## Run the tests that need no running servers
 	$(PY) -m pytest -n auto -m 'not live' $(ARGS)
 
+# FULL=1 repeats what is measured until the figures mean something, and records them in docs/measured.md.
 .PHONY: test-live
-test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab)
-	$(PY) -m pytest -m live $(ARGS)
+test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab) [FULL=1]
+	FULL='$(FULL)' $(PY) -m pytest -m live $(ARGS)
+
+.PHONY: lab
+lab: $(VENV)/.installed ## Bring up a staging and a production server with a project deployed, and say how to reach them
+	@$(PY) -m tests.lab show
+
+.PHONY: lab-down
+lab-down: $(VENV)/.installed ## Remove them
+	@$(PY) -m tests.lab hide
 
 .PHONY: lint
 lint: $(VENV)/.installed ## Check style, types, shell scripts and workflows of this repository

@@ -1,4 +1,4 @@
-"""The laboratory from a shell: ``python -m tests.lab images|up|down|sweep|clean``."""
+"""The laboratory from a shell: ``python -m tests.lab images|up|down|show|hide|sweep|clean``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 
-from tests.lab import engine, images
+from tests.lab import demonstration, engine, images
 from tests.lab.place import PREFIX, lab_dir
 from tests.lab.shell import LabError, run, say
 
@@ -90,14 +90,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("images", help=build.__doc__).add_argument("names", nargs="*", metavar="name")
-    for command in (up, down, sweep, clean):
-        commands.add_parser(command.__name__, help=command.__doc__)
+    simple = {
+        "up": up,
+        "down": down,
+        "show": demonstration.up,
+        "hide": demonstration.down,
+        "hold": demonstration.hold,
+        "sweep": sweep,
+        "clean": clean,
+    }
+    for name, command in simple.items():
+        commands.add_parser(name, help=command.__doc__)
     chosen = parser.parse_args()
     try:
         if chosen.command == "images":
             build(chosen.names)
         else:
-            {"up": up, "down": down, "sweep": sweep, "clean": clean}[chosen.command]()
+            simple[chosen.command]()
     except LabError as failed:
         print(f"lab: {failed}", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ import pytest
 
 from tests.lab import engine as engines
 from tests.lab import images
+from tests.lab.figures import Figures
 from tests.lab.project import Project, project
 from tests.lab.registry import Registry
 from tests.lab.registry import registry as new_registry
@@ -73,6 +74,15 @@ def app_image(engine: None, shown: Shown) -> Callable[..., str]:  # noqa: ARG001
             return images.app(kind, version, **choices)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def figures(shown: Shown) -> Iterator[Figures]:
+    """What the tests measure; shown at the end of the run."""
+    measured = Figures()
+    yield measured
+    with shown():
+        measured.publish()
 
 
 @pytest.fixture(scope="session")

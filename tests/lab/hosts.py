@@ -61,6 +61,11 @@ class Host:
         """The administrator's private key."""
         return self.keys / "admin"
 
+    @property
+    def pipeline_key(self) -> Path:
+        """The pipeline's private key."""
+        return self.keys / "pipeline"
+
     def console(self, *command: str, check: bool = True, stdin: str | None = None, timeout: float = 300) -> str:
         """Run a command as root, past SSH and firewall."""
         options = ["--interactive"] if stdin is not None else []
@@ -129,12 +134,6 @@ class Host:
                 )
             time.sleep(0.3)
 
-    def new_key(self, name: str) -> Path:
-        """A key pair of its own; returns the private key's file."""
-        path = self.keys / f"{self.name}-{name}"
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path)
-        return path
-
 
 @dataclass
 class Internet:
@@ -180,9 +179,9 @@ class Internet:
         )
         return Container(full)
 
-    def outsider(self) -> Container:
+    def outsider(self, *options: str) -> Container:
         """Somebody else on the internet, with a port scanner."""
-        options = ("--network", self.name, "--ip", self.next_address())
+        options = ("--network", self.name, "--ip", self.next_address(), *options)
         return self.held.enter_context(started(images.ensure("outsider:1"), options=options))
 
 
@@ -194,7 +193,8 @@ def internet(registry: Registry | None = None) -> Iterator[Internet]:
         gateway = _create(name)
         held.callback(run, "docker", "network", "rm", name, check=False)
         keys = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=f"{PREFIX}keys-")))
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "admin", "-f", keys / "admin")
+        for owner in ("admin", "pipeline"):
+            new_key(keys / owner)
         if registry:
             held.enter_context(registry.also_at(gateway))
         yield Internet(name, gateway, keys, held)
@@ -210,3 +210,9 @@ def _create(name: str) -> str:
         if made.returncode == 0:
             return f"{begin}.1"
     raise LabError(f"no network could be made: {made.stderr}")
+
+
+def new_key(path: Path) -> Path:
+    """A key pair: the private key's file, and beside it the public one's."""
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", path)
+    return path

@@ -120,6 +120,7 @@ _ALL = [
     Recipe("web:1", base="node:24", folder="web"),
     Recipe("vps:trixie", base="debian:trixie", folder="vps"),
     Recipe("outsider:1", base="debian:trixie", folder="outsider"),
+    Recipe("runner:1", base="debian:trixie", folder="runner"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
 
@@ -141,8 +142,8 @@ def app(kind: str, version: str = "1", *, behaviour: str = "", name: str = "", u
     """A build of one of the stand-in applications (``api``, ``worker``, ``web``, …) that tells its version.
 
     Two versions have two digests. ``behaviour`` builds a fault in: ``never-healthy``, ``unhealthy-after=30``,
-    ``start-seconds=5``, ``smoke-fails``, several separated by spaces. ``name`` is a front end's name; ``user`` the one
-    that an API or worker runs as.
+    ``crash-after=60``, ``start-seconds=5``, ``smoke-fails``, several separated by spaces. ``name`` is a front end's
+    name; ``user`` the one that an API or worker runs as.
     """
     base = recipe(kind)
     chosen = {"VERSION": version, "BEHAVIOUR": behaviour, "APP": name, "USER_ID": user}

@@ -1,8 +1,8 @@
 """Users of a site while it changes: keep-alive clients that never send a request twice, and count what they see.
 
-Half of the API's requests are POSTs that carry a name of their own, so that the database tells afterwards whether one
-was processed twice. Pages are those that the front end renders by asking the API, assets those of every
-page seen so far.
+Each of the API's requests, GET and POST, carries a name of its own that the API writes down, so that the database tells
+afterwards whether one was processed twice. WebSockets stay open as long as the slow requests take. Pages are those
+that the front end renders by asking the API, assets those of every page seen so far.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
 THINK = 0.004
 SLOW_SECONDS = 10
 TIMEOUT = 45
@@ -34,6 +37,14 @@ class Site:
     web: str = ""
 
 
+def trusting() -> ssl.SSLContext:
+    """TLS without a look at the certificate: it is not what this is about."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Connection(http.client.HTTPConnection):
     """A connection over TLS to a site's proxy, opened only when we say so."""
 
@@ -43,9 +54,7 @@ class Connection(http.client.HTTPConnection):
         """Remember where to; certificates are not what this is about."""
         super().__init__(host, site.port, timeout=TIMEOUT)
         self._address = site.address
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
+        self._tls = trusting()
 
     def connect(self) -> None:
         """Connect, with the site's name for the proxy."""
@@ -62,6 +71,7 @@ class Seen:
     connections: int = 0
     longest: float = 0.0
     slow_completed: int = 0
+    conversations: int = 0
     failed: list[str] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
@@ -72,7 +82,8 @@ class Seen:
         """One line of figures."""
         return (
             f"{self.requests} requests over {self.connections} connections, {len(self.failed)} failed, "
-            f"longest {self.longest:.3f} s, {self.slow_completed} of {SLOW_SECONDS} s completed, "
+            f"longest {self.longest:.3f} s, of {SLOW_SECONDS} s completed: {self.slow_completed} requests and "
+            f"{self.conversations} WebSockets, "
             f"versions {sorted(self.versions)}; {self.failed[:5]}"
         )
 
@@ -116,6 +127,24 @@ class Client:
         return None if problem else text
 
 
+def converse(site: Site) -> str:
+    """One WebSocket: every message must come back. What went wrong, or nothing."""
+    try:
+        plain = socket.create_connection((site.address, site.port), timeout=TIMEOUT)
+        with connect(f"wss://{site.api}/ws", sock=plain, ssl=trusting(), proxy=None) as talk:
+            until = time.monotonic() + SLOW_SECONDS
+            for number in itertools.count():
+                talk.send(str(number))
+                if talk.recv(timeout=TIMEOUT) != str(number):
+                    return f"message {number} came back as another one"
+                if time.monotonic() > until:
+                    return ""
+                time.sleep(0.05)
+    except (OSError, WebSocketException) as error:
+        return repr(error)
+    return ""
+
+
 @contextmanager
 def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[Seen]:
     """Send requests for as long as the block lasts; requests in flight at its end are waited for."""
@@ -124,9 +153,11 @@ def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[See
     run = f"{time.time():.3f}"
 
     def api(client: Client) -> None:
-        if text := client.ask("GET", "/"):
+        name = f"{run}-{next(numbers)}"
+        if text := client.ask("GET", f"/visit?name={name}"):
             with seen.lock:
                 seen.versions.add(json.loads(text)["version"])
+                seen.acknowledged.add(name)
         name = f"{run}-{next(numbers)}"
         if client.ask("POST", "/items", json.dumps({"name": name})):
             with seen.lock:
@@ -148,6 +179,14 @@ def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[See
             with seen.lock:
                 seen.slow_completed += 1
 
+    def talk() -> None:
+        while not stop.is_set():
+            problem = converse(site)
+            with seen.lock:
+                seen.conversations += not problem
+                if problem:
+                    seen.failed.append(f"{time.strftime('%X')} WebSocket: {problem}")
+
     def visit(host: str, once: Callable[[Client], None]) -> None:
         client = Client(seen, site, host)
         while not stop.is_set():
@@ -161,6 +200,8 @@ def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[See
     if slow:
         kinds.append((site.api, patient))
     threads = [threading.Thread(target=visit, args=kind, daemon=True) for kind in kinds]
+    if slow:
+        threads.append(threading.Thread(target=talk, daemon=True))
     for thread in threads:
         thread.start()
     time.sleep(0.5)

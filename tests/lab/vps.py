@@ -85,7 +85,6 @@ class Vps:
     repository: Repository
     environment: str
     env: dict[str, str] = field(default_factory=dict)
-    pipeline_key: Path = Path()
 
     @property
     def folder(self) -> str:
@@ -108,13 +107,13 @@ class Vps:
         for block in reading.blocks(self.repository.path / RUNBOOK):
             if block.place == "root" and "apt-get" not in block.code:
                 code = re.sub(r"(?m)^reboot$", "", block.code)
+                code = code.replace("environment=staging", f"environment={self.environment}")
                 self.host.ssh("root", f"set -euo pipefail\n{code}")
-            elif block.place == "machine" and re.search("bin/entry|undo-firewall", block.code):
+            elif block.place == "machine" and re.search("bin/entry|bin/pull|undo-firewall", block.code):
                 self._on_the_machine(block.code)
         self.host.reboot()
         self._write_env()
-        self.pipeline_key = self.host.new_key("pipeline")
-        public = self.pipeline_key.with_suffix(".pub").read_text(encoding="utf-8")
+        public = self.host.pipeline_key.with_suffix(".pub").read_text(encoding="utf-8")
         line = f'restrict,command="{self.folder}/bin/entry" {public}'
         self.host.ssh("deploy", "cat >> .ssh/authorized_keys", stdin=line)
         known = self.repository.path / "infra/custom/known_hosts"
@@ -147,7 +146,7 @@ class Vps:
         """``infra/bin/remote`` with the pipeline's key, and its environment."""
         variable = f"{self.environment.upper()}_SSH"
         environment = clean_environment(
-            **{variable: f"deploy@{self.host.address}", "SSH_KEY_FILE": str(self.pipeline_key)}
+            **{variable: f"deploy@{self.host.address}", "SSH_KEY_FILE": str(self.host.pipeline_key)}
         )
         return ["infra/bin/remote", self.environment, *(str(word) for word in words)], environment
 
@@ -197,9 +196,13 @@ class Vps:
         folder = self.repository.artifacts / f"curl-{self.environment}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        lines = [f'resolve = "{name}:{port}:{self.host.address}"' for name in self.names.values() for port in (80, 443)]
-        (folder / ".curlrc").write_text("\n".join([*lines, f'cacert = "{self.authority()}"', ""]), encoding="utf-8")
+        lines = [*self.curl_names(), f'cacert = "{self.authority()}"', ""]
+        (folder / ".curlrc").write_text("\n".join(lines), encoding="utf-8")
         return folder
+
+    def curl_names(self) -> list[str]:
+        """Lines of a .curlrc that lead the server's names to its address."""
+        return [f'resolve = "{name}:{port}:{self.host.address}"' for name in self.names.values() for port in (80, 443)]
 
     def smoke(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Ask the site from outside, with certificates checked."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests import profiles, rendering
-from tests.lab.fixtures import app_image, engine, image, registry, run_project, shown
+from tests.lab.fixtures import app_image, engine, figures, image, registry, run_project, shown
 
-__all__ = ["app_image", "engine", "image", "registry", "run_project", "shown"]
+__all__ = ["app_image", "engine", "figures", "image", "registry", "run_project", "shown"]
 
 
 @pytest.fixture

@@ -63,6 +63,9 @@ func run(role string) error {
 	case <-stopping.Done():
 		return nil
 	}
+	if faults.has("crash-after") {
+		time.AfterFunc(faults.seconds("crash-after", 0), func() { log.Fatal("crit: crash-after") })
+	}
 	app := &app{role: role, database: database, faults: faults, started: time.Now(), stopping: stopping}
 	var background sync.WaitGroup
 	if role == "worker" {
@@ -112,7 +115,7 @@ func listenPort() (string, error) {
 	return first, nil
 }
 
-// behaviour holds the faults that a test asked for: "never-healthy unhealthy-after=30 start-seconds=5 smoke-fails".
+// behaviour holds the faults that a test asked for: "never-healthy crash-after=60 start-seconds=5 …".
 type behaviour map[string]float64
 
 func parseBehaviour(text string) behaviour {

@@ -41,6 +41,7 @@ func (a *app) routes() http.Handler {
 		mux.HandleFunc("GET /{$}", a.home)
 		mux.HandleFunc("GET /items", a.listItems)
 		mux.HandleFunc("POST /items", a.addItem)
+		mux.HandleFunc("GET /visit", a.visit)
 		mux.HandleFunc("GET /slow", a.slow)
 		mux.HandleFunc("GET /ws", a.echoSocket)
 		mux.HandleFunc("POST /big", big)
@@ -135,6 +136,15 @@ func (a *app) addItem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusCreated, fields{"id": id, "name": item.Name, "version": version()})
+}
+
+// visit writes down that it was asked, so that a test sees a GET that was processed twice.
+func (a *app) visit(w http.ResponseWriter, r *http.Request) {
+	if _, err := a.database.Exec(r.Context(), "INSERT INTO items (name) VALUES ($1)", r.URL.Query().Get("name")); err != nil {
+		a.failed(w, err)
+		return
+	}
+	answer(w, http.StatusOK, fields{"version": version()})
 }
 
 // ddl tells whether this service could change the schema, and leaves nothing behind if it could.
