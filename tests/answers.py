@@ -23,22 +23,25 @@ RUNBOOKS = (
 
 # What a person can run in infra/bin.
 PROGRAMS = (
-    *("check", "check-image", "deploy", "entry", "logs", "maintenance", "migrate", "pack", "record-images", "remote"),
-    *("rollback", "scan-image", "smoke", "status"),
+    *("check", "check-image", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack", "record-images"),
+    *("remote", "rollback", "scan-image", "smoke", "status"),
 )
+# Those that one way of reaching a server needs.
+DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
 
 ALWAYS = {
     ".copier-answers.yml",
     ".dockerignore",
     ".env.example",
     ".github/workflows/build.yml",
+    ".github/workflows/deploy.yml",
     ".github/workflows/infra.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
     "Dockerfile.api",
     *(f"docs/runbooks/{name}.md" for name in RUNBOOKS),
     "infra/README.md",
-    *(f"infra/bin/{name}" for name in (*PROGRAMS, "change.sh", "lib.sh", "server.sh")),
+    *(f"infra/bin/{name}" for name in ("change.sh", "lib.sh", "server.sh")),
     "infra/check.env",
     *(
         f"infra/custom/{name}"
@@ -59,6 +62,11 @@ def recorded(project: Path) -> dict[str, Any]:
     return answers
 
 
+def programs(answers: dict[str, Any]) -> tuple[str, ...]:
+    """Name what a person can run in infra/bin."""
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]])
+
+
 def front_ends(answers: dict[str, Any]) -> list[str]:
     """Name the front ends."""
     return [name for name in re.split(r"[ ,]+", answers["frontends"]) if name]
@@ -72,6 +80,8 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
     return {
         *ALWAYS,
         "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
+        *(f"infra/bin/{name}" for name in programs(answers)),
+        *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *(["Dockerfile.worker"] if answers["worker"] else []),
         *(f"Dockerfile.{front}" for front in fronts),
         f"{decisions}/template.md",

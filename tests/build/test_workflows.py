@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WORKFLOWS = ["infra", "build"]
 PROFILES = ["default", "everything", "api-only"]
+# Every way of reaching a server.
+DELIVERIES = ["default", "nginx-managed", "runner", "everything"]
 
 
 def workflow(project: Path, name: str) -> dict[str, Any]:
@@ -55,7 +57,11 @@ def test_nothing_is_granted_that_a_job_does_not_ask_for(
     content = workflow(rendered(profile), name)
     assert content["permissions"] == {}
     for job, details in content["jobs"].items():
-        allowed = {"contents": "read", "packages": "write"} if job == "images" else {"contents": "read"}
+        allowed = {"contents": "read"}
+        if job == "images":
+            allowed["packages"] = "write"
+        if job == "staging":
+            allowed = {"actions": "write"}
         assert details.get("permissions", {}).items() <= allowed.items()
         assert details["timeout-minutes"] <= 45
     for _, found in steps(content):
@@ -174,3 +180,76 @@ def test_the_registry_decides_the_credentials(rendered: Callable[[str], Path]) -
         "password": "${{ secrets.REGISTRY_TOKEN }}",
     }
     assert "packages" not in other["jobs"]["images"]["permissions"]
+
+
+# ----- The way to the servers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", DELIVERIES)
+def test_one_change_at_a_time_and_none_is_ended_half_way(rendered: Callable[[str], Path], profile: str) -> None:
+    change = workflow(rendered(profile), "deploy")["jobs"]["change"]
+    assert change["concurrency"] == {"group": "deploy-${{ inputs.environment }}", "cancel-in-progress": False}
+    assert change["environment"]["name"] == "${{ inputs.environment }}"
+    assert "github.ref == 'refs/heads/main'" in change["if"]
+
+
+@pytest.mark.parametrize("profile", DELIVERIES)
+def test_a_deploy_is_granted_what_its_jobs_ask_for(rendered: Callable[[str], Path], profile: str) -> None:
+    project = rendered(profile)
+    content = workflow(project, "deploy")
+    assert content["permissions"] == {}
+    pulls = "pull" in {path.name for path in (project / "infra/bin").iterdir()}
+    ghcr = "REGISTRY=ghcr.io" in (project / "infra/deploy.conf").read_text(encoding="utf-8")
+    packages = {"packages": "write" if pulls else "read"} if ghcr else {}
+    assert content["jobs"]["staging"]["permissions"] == {"contents": "read"}
+    assert content["jobs"]["change"]["permissions"] == {"contents": "read", "actions": "read", **packages}
+    for _, found in steps(content):
+        assert "${{" not in found.get("run", ""), "what comes from outside reaches a script by its environment only"
+        # The key is there for the steps that use it, and for no others.
+        assert ("SSH_KEY" in found.get("env", {})) == ("infra/bin/remote" in found.get("run", "")), found["name"]
+
+
+def test_the_approval_decides_who_starts_production(rendered: Callable[[str], Path]) -> None:
+    assert set(workflow(rendered("default"), "deploy")["jobs"]) == {"staging", "change"}
+    asked = workflow(rendered("everything"), "deploy")["jobs"]["ask"]
+    assert asked["permissions"] == {"actions": "write"}
+    assert asked["steps"][0]["run"].endswith("--field action=promote --field environment=production")
+
+
+def test_the_answer_decides_how_a_server_is_reached(rendered: Callable[[str], Path]) -> None:
+    default = workflow(rendered("default"), "deploy")["jobs"]["change"]["steps"]
+    names = [found["name"] for found in default]
+    assert names.index("Open the firewall for this job") < names.index("Deploy") < names.index("Close the firewall")
+    assert default[-1]["name"] == "Close the firewall"
+    assert default[-1]["if"] == "always()"
+    runner = workflow(rendered("runner"), "deploy")["jobs"]
+    assert {job["runs-on"][0] for job in runner.values()} == {"self-hosted"}
+    pulled = (rendered("everything") / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
+    assert "SSH" not in pulled
+    assert "infra/bin/order staging live" in pulled
+
+
+@pytest.mark.parametrize(
+    ("action", "environment", "allowed"),
+    [
+        ("deploy", "staging", True),
+        ("promote", "production", True),
+        ("rollback", "production", True),
+        ("redeploy", "staging", True),
+        ("deploy", "production", False),
+        ("promote", "staging", False),
+    ],
+)
+def test_production_gets_only_what_staging_runs(
+    rendered: Callable[[str], Path], action: str, environment: str, *, allowed: bool
+) -> None:
+    project = rendered("default")
+    refuse = step(workflow(project, "deploy"), "Refuse what has no meaning")
+    assert (run_shell(refuse, project, ACTION=action, ENVIRONMENT=environment).returncode == 0) == allowed
+
+
+def test_a_build_goes_on_to_staging_only_when_it_is_told_to(rendered: Callable[[str], Path]) -> None:
+    staging = workflow(rendered("default"), "build")["jobs"]["staging"]
+    assert staging["if"] == "vars.DEPLOYS == 'on'"
+    assert staging["needs"] == "record"
+    assert staging["permissions"] == {"actions": "write"}

@@ -34,7 +34,7 @@ SECTIONS = ["Context", "Decision", "Consequences"]
 NOT_THERE = [
     r"infra/bin/(backup|restore|restore-drill|try)\b",
     r"infra/(terraform|ansible|hooks|proxy|backup)\b",
-    r"\b(deploy|promote|release|rollback|update)\.yml\b",
+    r"\b(promote|release|rollback|update)\.yml\b",
     r"known_hosts in the repository",
     r"dead-man",
     r"\bslipway\b",

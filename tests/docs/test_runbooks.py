@@ -34,9 +34,10 @@ GH_COMMANDS = {
     "pr create",
     "pr merge",
     "repo create",
-    "run download",
     "run list",
     "secret set",
+    "variable set",
+    "workflow run",
 }
 # Made on the server by a runbook, not part of the project.
 MADE = {"infra/custom/known_hosts", "infra/.env"}
@@ -154,11 +155,12 @@ def test_variables_of_the_environment_file_are_those_of_the_example(
     documents = [*reading.runbooks(project), project / "infra" / "README.md"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in documents)
     named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text))
-    build = (project / ".github/workflows/build.yml").read_text(encoding="utf-8")
-    of_github = set(re.findall(r"secrets\.(\w+)", build))
-    assert sorted(named - known - of_github) == []
-    told_to_set = set(re.findall(r"gh secret set (\w+)", text))
-    assert told_to_set == of_github
+    workflows = "".join(path.read_text(encoding="utf-8") for path in (project / ".github/workflows").glob("*.yml"))
+    secrets, variables = (set(re.findall(rf"{kind}\.(\w+)", workflows)) for kind in ("secrets", "vars"))
+    assert sorted(named - known - secrets - variables) == []
+    assert set(re.findall(r"gh secret set (\w+)", text)) == secrets
+    # The addresses stand in deploy.conf; the variables are for who wants others.
+    assert set(re.findall(r"gh variable set (\w+)", text)) == variables - {"STAGING_SSH", "PRODUCTION_SSH"}
 
 
 def test_branch_protection_requires_checks_that_the_workflows_have(rendered: Callable[[str], Path]) -> None:
@@ -174,16 +176,16 @@ def test_branch_protection_requires_checks_that_the_workflows_have(rendered: Cal
 
 
 @somewhere
-def test_a_release_is_fetched_under_the_names_that_the_build_gives_it(
-    rendered: Callable[[str], Path], profile: str
-) -> None:
+def test_a_run_is_started_with_inputs_that_the_workflow_has(rendered: Callable[[str], Path], profile: str) -> None:
     project = rendered(profile)
-    build = (project / ".github/workflows/build.yml").read_text(encoding="utf-8")
-    code = block_with(project / "docs/runbooks/deploy-release.md", "gh run download")
-    artifacts = re.findall(r"gh run download \S+ --name (\S+)", code)
-    assert artifacts
-    assert all(f"\n          name: {name}\n" in build for name in artifacts)
-    assert ("migrations" in artifacts) == ("name: migrations" in build)
+    text = (project / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
+    inputs = yaml.safe_load(text.replace("\non:\n", "\n'on':\n", 1))["on"]["workflow_dispatch"]["inputs"]
+    started = [line for _, line in commands(project) if "gh workflow run" in line]
+    assert started
+    for line in started:
+        assert "gh workflow run deploy.yml" in line
+        for name, value in re.findall(r"--field (\w+)=(\S+)", line):
+            assert value in inputs[name].get("options", [value]), line
 
 
 @somewhere
@@ -288,8 +290,13 @@ def test_ssh_is_open_to_the_admin_networks_alone(rendered: Callable[[str], Path]
     answers = (rendered(profile) / ".copier-answers.yml").read_text(encoding="utf-8")
     networks = yaml.safe_load(answers)["admin_networks"].split()
     rules = [line for line in code.splitlines() if "dport 22" in line]
-    assert sorted(network for rule in rules for network in re.findall(r"[0-9a-f.:]+/\d+", rule)) == sorted(networks)
-    assert all("saddr" in rule for rule in rules)
+    if "delivery: firewall_rule" in answers:  # the provider's firewall decides who reaches it
+        assert rules == ["    tcp dport 22 accept"]
+        table = (rendered(profile) / "docs/runbooks/provision-server.md").read_text(encoding="utf-8")
+        assert f"| 22/tcp | {', '.join(networks)} |" in table
+    else:
+        assert sorted(network for rule in rules for network in re.findall(r"[0-9a-f.:]+/\d+", rule)) == sorted(networks)
+        assert all("saddr" in rule for rule in rules)
     assert "flush ruleset" not in code
 
 

@@ -93,7 +93,13 @@ def copy_without_asking(source: Path, destination: Path) -> str:
 
 def generated(records: str) -> set[str]:
     """Name what a copy of the default profile brings."""
-    recorded = {"proxy": "caddy", "frontends": "web", "worker": True, "decisions_dir": "docs/adr"}
+    recorded = {
+        "proxy": "caddy",
+        "frontends": "web",
+        "worker": True,
+        "decisions_dir": "docs/adr",
+        "delivery": "firewall_rule",
+    }
     decisions = {f"docs/adr/{number:04d}-{title}.md" for title, number in NUMBERS[records].items()}
     others = {name for name in answers.expected_files(recorded) if not name.startswith("docs/adr/0")}
     return others | decisions

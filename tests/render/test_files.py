@@ -42,11 +42,13 @@ def literal_forms(title: str) -> list[str]:
 def test_no_delimiter_is_left_over(rendered: Callable[[str], Path], name: str) -> None:
     project = rendered(name)
     template = rendering.ROOT / "template"
+    paths = [path.relative_to(template).as_posix() for path in template.rglob("*") if path.suffix != ".jinja"]
+    static = {re.sub(r"\[%.*?%\]", "", path) for path in paths}
     title = answers.recorded(project)["project_name"]
     left_over = []
     for file in rendering.files(project):
         # A file without the suffix is copied as it is: Bash may have brackets.
-        if (template / file).is_file() or file == ".copier-answers.yml":
+        if file in static or file == ".copier-answers.yml":
             continue
         for number, line in enumerate((project / file).read_text(encoding="utf-8").splitlines(), start=1):
             rest = NOT_A_DELIMITER.sub("", line)
@@ -61,7 +63,8 @@ def test_no_delimiter_is_left_over(rendered: Callable[[str], Path], name: str) -
 @pytest.mark.parametrize("name", ["default", "everything", "minimal"])
 def test_scripts_can_be_executed_and_nothing_else_can(rendered: Callable[[str], Path], name: str) -> None:
     project = rendered(name)
-    scripts = {*(f"infra/bin/{name}" for name in answers.PROGRAMS), "infra/custom/test"}
+    programs = answers.programs(answers.recorded(project))
+    scripts = {*(f"infra/bin/{name}" for name in programs), "infra/custom/test"}
     executable = {file for file, (mode, _) in rendering.contents(project).items() if mode}
     assert executable == scripts
     for script in scripts:

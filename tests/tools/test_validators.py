@@ -89,8 +89,13 @@ def test_the_published_schema(projects: list[Path], schema: str, patterns: tuple
 
 
 def test_actionlint(projects: list[Path]) -> None:
-    workflows = different(projects, ".github/workflows/*.yml")
-    run([require("actionlint"), "-no-color", "-shellcheck", require("shellcheck"), *workflows])
+    groups: dict[Path | None, list[Path]] = {}
+    for workflow in different(projects, ".github/workflows/*.yml"):
+        labels = workflow.parents[1] / "actionlint.yaml"  # names of the project's own runners
+        groups.setdefault(labels if labels.exists() else None, []).append(workflow)
+    for config, workflows in groups.items():
+        options: list[str | Path] = ["-config-file", config] if config else []
+        run([require("actionlint"), "-no-color", "-shellcheck", require("shellcheck"), *options, *workflows])
 
 
 def test_zizmor_as_a_pedant(projects: list[Path]) -> None:

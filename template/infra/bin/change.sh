@@ -92,7 +92,7 @@ stage_proxy() {
     fi
   done
   chmod -R go+rX "$state/proxy.new"
-  if diff -r --exclude=static --exclude=slot.green --exclude=maintenance.html "$state/proxy.new" "$app/proxy" >/dev/null; then
+  if diff -r --exclude=static --exclude=slot.green --exclude=maintenance.html --exclude=release.txt "$state/proxy.new" "$app/proxy" >/dev/null; then
     rm -rf "$state/proxy.new"
     note 'unchanged'
     return
@@ -118,7 +118,7 @@ bring_in_proxy() {
   local old
   rm -rf "$state/proxy.old" && mkdir "$state/proxy.old"
   for old in "$app/proxy"/*; do
-    case ${old##*/} in static | slot.green | maintenance.html | '*') continue ;; esac
+    case ${old##*/} in static | slot.green | maintenance.html | release.txt | '*') continue ;; esac
     cp -a "$old" "$state/proxy.old/"
     [ -e "$state/proxy.new/${old##*/}" ] || rm -rf "$old"
   done
@@ -252,9 +252,12 @@ activate() {
   fill "$1"
   step "Switch from $live to $idle"
   switch_over "$1"
-  step "Retire the slot $live"
-  retire
+  step "Retire the slot $live: it ends the requests that it has"
+  retire &
+  local retiring=$!
   replace_rest "$1"
+  step "Wait for the last requests of $live"
+  wait "$retiring"
 }
 
 # --- Schema -----------------------------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ attempt() {
   # No && here: on its left side a failure would be passed over.
   (
     tell_surprises
+    trap wait EXIT # what it began in the background is not left alone, however it ends
     set -e
     "$@"
     step_end
@@ -203,7 +204,8 @@ sql() {
 in_background() {
   local log pid code=0
   log=$state/logs/$(date -u +%Y%m%dT%H%M%SZ)-$1-$$.log
-  (umask 077 && : >"$log")
+  # On a full disk not even the reason could be written.
+  (umask 077 && head -c 65536 /dev/zero >"$log" && : >"$log") 2>/dev/null || { rm -f "$log" && fail "no space left on the device of $state: nothing was changed. df -h shows the disks, docker system df what Docker holds"; }
   ln -sfn "logs/${log##*/}" "$state/log"
   shift
   SLIPWAY_LOG=$log setsid bash "$0" "$@" </dev/null >"$log" 2>&1 &
