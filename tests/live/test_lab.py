@@ -14,7 +14,7 @@ from tests.lab import engine as engines
 from tests.lab.project import Project, quoted
 from tests.lab.shell import LabError, run
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.alone]
 
 COMPOSE = """\
 name: slipway-lab-self
