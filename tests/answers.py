@@ -24,7 +24,7 @@ RUNBOOKS = (
 # What a person can run in infra/bin.
 PROGRAMS = (
     *("check", "check-image", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack", "record-images"),
-    *("remote", "rollback", "scan-image", "smoke", "status"),
+    *("remote", "rollback", "scan-image", "smoke", "status", "try"),
 )
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
@@ -53,6 +53,7 @@ ALWAYS = {
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
+    "infra/try/standin.pl",
 }
 
 

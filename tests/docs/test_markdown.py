@@ -32,7 +32,7 @@ SECTIONS = ["Context", "Decision", "Consequences"]
 
 # Nothing of this is in a project: a text that names it sends people to files that are not there.
 NOT_THERE = [
-    r"infra/bin/(backup|restore|restore-drill|try)\b",
+    r"infra/bin/(backup|restore|restore-drill)\b",
     r"infra/(terraform|ansible|hooks|proxy|backup)\b",
     r"\b(promote|release|rollback|update)\.yml\b",
     r"known_hosts in the repository",

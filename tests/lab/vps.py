@@ -116,6 +116,8 @@ class Vps:
         public = self.host.pipeline_key.with_suffix(".pub").read_text(encoding="utf-8")
         line = f'restrict,command="{self.folder}/bin/entry" {public}'
         self.host.ssh("deploy", "cat >> .ssh/authorized_keys", stdin=line)
+        if (self.repository.path / "infra/bin/pull").exists():
+            self.host.write(f"{self.folder}/bin/signers", f"pipeline {public}")
         known = self.repository.path / "infra/custom/known_hosts"
         known.write_text(
             (known.read_text(encoding="utf-8") if known.exists() else "")

@@ -133,7 +133,7 @@ def test_beside_plain_compose_nobody_waits_and_it_takes_not_much_longer(
     plain: list[float] = []
     ours: list[float] = []
     back: list[float] = []
-    for number in range(ROUNDS):
+    for number in range(3 if FULL else 1):
         with traffic(server.site) as suffered:
             plain += [plain_update(server, images) for images in (new, old)]
         server.images = new
@@ -432,6 +432,24 @@ def test_a_rollback_across_a_contract_step_is_refused(serve: Callable[..., Serve
     assert "step 1 has removed what it needs" in told.stderr
     server.script("rollback", "prepares")
     assert server.live()[0] == "prepares"
+
+
+def test_a_second_rollback_does_not_return_to_what_was_rolled_back(serve: Callable[..., Server]) -> None:
+    server = serve()
+    for name in ("second", "third"):
+        server.release(name)
+        server.deploy(name)
+    for expected in ("second", "first"):
+        server.script("rollback")
+        assert server.live()[0] == expected
+    told = server.script("rollback", check=False)
+    assert told.returncode == 1
+    assert "no release before first" in told.stderr
+    server.deploy("third")  # it was deployed again: now it counts
+    server.script("rollback", "first")
+    server.deploy("second")
+    server.script("rollback")
+    assert server.live()[0] == "first"
 
 
 def test_an_empty_volume_beside_a_populated_one_is_refused(serve: Callable[..., Server]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from tests.lab.github import GitHub, Ran, pull_request_artifact
 from tests.lab.hetzner import Hetzner, hetzner, web_and_admins
 from tests.lab.registry import Registry
 from tests.lab.server import MIGRATION
+from tests.lab.shell import clean_environment, run
 from tests.lab.vps import Repository, Vps
 
 pytestmark = pytest.mark.live
@@ -165,7 +167,7 @@ def test_a_push_reaches_staging_and_then_production_with_the_same_digests(world:
     assert "https://staging.shop.localhost/  200" in ran.log
     # Staging is well: the next run asks production's reviewers.
     started = world.github.started()
-    assert started == ("deploy", {"action": "promote", "environment": "production"})
+    assert started == ("deploy", {"action": "promote", "environment": "production", "by": "somebody"})
 
     ran = world.deploy(started[1])
     assert ran.status == 0, ran.log
@@ -206,7 +208,7 @@ def test_a_release_that_fails_its_smoke_test_from_outside_is_taken_back(world: W
         smoke.write_text(text, encoding="utf-8")
         world.github.repository.commit("Ask for less")
     assert ran.status != 0
-    assert "the release before it comes back" in ran.log
+    assert f"{before['RELEASE']} comes back" in ran.log
     assert world.staging.live() == before
     assert world.github.started() is None, "a release that was taken back asked for production"
     history = world.staging.there("tail -n 2 state/history")
@@ -261,7 +263,17 @@ def test_a_person_rolls_back_and_deploys_again_from_githubs_page(world: World) -
     assert ssh_is_closed(world)
 
 
-def test_a_server_that_fetches_its_releases_is_reached_by_nobody(make_world: Callable[..., World]) -> None:
+def run_order(world: World, *words: str, key: Path) -> subprocess.CompletedProcess[str]:
+    """Give staging an order from this machine."""
+    home = world.staging.curl_home()
+    environment = clean_environment(CURL_HOME=str(home), SSH_KEY_FILE=str(key), ORDER_SECONDS="40")
+    folder = world.github.repository.path
+    return run("infra/bin/order", "staging", *words, cwd=folder, env=environment, check=False)
+
+
+def test_a_server_that_fetches_its_releases_is_reached_by_nobody(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
     world = make_world(delivery="server_pull")
     assert ssh_is_closed(world)
     built = world.build("2")
@@ -289,9 +301,15 @@ def test_a_server_that_fetches_its_releases_is_reached_by_nobody(make_world: Cal
     assert "RESULT=failed" in ran.log
     assert f"RELEASE={before['RELEASE']}" in ran.log
     assert world.staging.live() == before
+    # Somebody who may push images, and has no key of this environment, orders nothing.
+    told = run_order(world, "rollback", key=hosts.new_key(tmp_path / "other"))
+    assert told.returncode == 1
+    assert "has not told of order" in told.stderr
+    assert world.staging.live() == before
+    assert "is not signed" in world.staging.host.console("journalctl", "-u", "harbour-shop-pull.service")
     # An order is carried out once, however often the timer looks.
     count = len(world.staging.there("cat state/history").splitlines())
-    time.sleep(35)
+    time.sleep(31)
     assert len(world.staging.there("cat state/history").splitlines()) == count
     assert not [rules for _, rules in world.cloud.history[2:] if rules], "the firewall was touched"
     assert "sshd" not in world.staging.host.console(
