@@ -19,20 +19,6 @@ def hcl_string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 
-def caddyfile_token(value: str) -> str:
-    """Quote for a Caddyfile: in backticks, where nothing is an escape, or in double quotes if it holds a backtick.
-
-    Raises:
-        ValueError: the value holds a line break, `{$`, which Caddy substitutes before it reads quotes, or both a
-            backtick and a backslash, for which Caddy has no quoting.
-    """
-    if "\n" in value or "\r" in value or "{$" in value or ("`" in value and "\\" in value):
-        raise ValueError(f"{value!r} cannot be written in a Caddyfile")
-    if "`" in value:
-        return '"' + value.replace('"', '\\"') + '"'
-    return f"`{value}`"
-
-
 def markdown_text(value: str) -> str:
     """Escape for running text in Markdown, so that no character is read as markup."""
     return _MARKDOWN.sub(r"\\\1", value)
@@ -70,5 +56,5 @@ class Quoting(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        for function in (hcl_string, caddyfile_token, markdown_text, yaml_string, slug, pascal):
+        for function in (hcl_string, markdown_text, yaml_string, slug, pascal):
             environment.filters[function.__name__] = function

@@ -10,24 +10,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from tests import profiles
+from tests import answers, profiles
 from tests.docs import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-RUNBOOKS = {
-    "deploy-release",
-    "first-hour",
-    "handle-leaked-secret",
-    "provision-server",
-    "restore-database-backup",
-    "rollback-release",
-    "rotate-secrets",
-    "run-database-migration",
-}
-DECISIONS = {"provisioning", "proxy", "database", "migrations", "backups", "delivery", "template"}
 SECTIONS = ["Context", "Decision", "Consequences"]
 
 # Nothing of this is in a project: a text that names it sends people to files that are not there.
@@ -50,8 +39,8 @@ def test_a_project_gets_exactly_these_documents(rendered: Callable[[str], Path],
     project = rendered(profile)
     decisions = project / str(profiles.PROFILES[profile].get("decisions_dir", "docs/adr"))
     titles = {re.sub(r"^\d{4}-", "", path.stem) for path in decisions.glob("*.md")}
-    assert {path.stem for path in reading.runbooks(project)} == RUNBOOKS
-    assert titles == DECISIONS
+    assert {path.stem for path in reading.runbooks(project)} == set(answers.RUNBOOKS)
+    assert titles == {*answers.DECISIONS, "template"}
     others = {path.relative_to(project).as_posix() for path in reading.documents(project)}
     others -= {path.relative_to(project).as_posix() for path in [*reading.runbooks(project), *decisions.glob("*.md")]}
     assert others == {"infra/README.md", "infra/custom/README.md"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,25 +44,6 @@ def test_markdown_text_is_shown_as_the_same_text_and_nothing_else(value: str) ->
 )
 def test_hcl_strings_hold_no_template(value: str, quoted: str) -> None:
     assert quoting.hcl_string(value) == quoted
-
-
-@pytest.mark.parametrize(
-    "value", ["plain", "two words", 'a "quoted" one', "back\\slash", "{braces}", "# no comment", "$(id)", "`x`", "x\\"]
-)
-def test_a_caddyfile_token_reaches_caddy_as_the_same_text(value: str) -> None:
-    caddyfile = f"http://:9999 {{\n\trespond {quoting.caddyfile_token(value)}\n}}\n"
-    adapted = subprocess.run(
-        [str(require("caddy")), "adapt", "--adapter", "caddyfile", "--config", "/dev/stdin"],
-        input=caddyfile, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    handlers = json.loads(adapted.stdout)["apps"]["http"]["servers"]["srv0"]["routes"][0]["handle"]
-    assert handlers[0]["body"] == value
-
-
-@pytest.mark.parametrize("value", ["{$HOME}", "two\nlines", "carriage\rreturn", "`\\"])
-def test_what_no_quoting_can_keep_out_of_a_caddyfile_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="cannot be written in a Caddyfile"):
-        quoting.caddyfile_token(value)
 
 
 @pytest.mark.parametrize(
