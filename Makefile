@@ -49,8 +49,12 @@ test: $(VENV)/.installed ## Run the tests that need no running servers
 # FULL=1 repeats what is measured until the figures mean something, and records them in docs/measured.md.
 .PHONY: test-live
 test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab) [FULL=1]
-	FULL='$(FULL)' $(PY) -m pytest -m 'live and not alone' -n 2 --dist loadfile --verbose $(ARGS)
-	FULL='$(FULL)' $(PY) -m pytest -m 'live and alone' --verbose $(ARGS)
+ifeq ($(ARGS),)
+	FULL='$(FULL)' $(PY) -m pytest -m 'live and not alone' -n 2 --dist loadfile --verbose
+	FULL='$(FULL)' $(PY) -m pytest -m 'live and alone' --verbose
+else
+	FULL='$(FULL)' $(PY) -m pytest -m live --verbose $(ARGS)
+endif
 
 .PHONY: lab
 lab: $(VENV)/.installed ## Bring up a staging and a production server with a project deployed, and say how to reach them

@@ -141,6 +141,15 @@ def test_a_release_arrives_over_ssh_by_a_key_that_can_do_nothing_else(server: Vp
     assert sftp.returncode != 0
 
 
+@pytest.mark.parametrize("user", ["root", "deploy"])
+def test_nobody_comes_in_without_a_key(server: Vps, user: str) -> None:
+    server.host.console("chpasswd", stdin=f"{user}:a password that is known\n")
+    ssh = server.host.ssh_command(user)
+    told = run(ssh[0], "-o", "PubkeyAuthentication=no", *ssh[1:], "true", check=False)
+    assert told.returncode != 0
+    assert "Permission denied (publickey)" in told.stderr  # a password is not even asked for
+
+
 def test_a_server_with_another_host_key_gets_nothing(server: Vps, repository: Repository, tmp_path: Path) -> None:
     known = repository.path / "infra/custom/known_hosts"
     right = known.read_text(encoding="utf-8")

@@ -102,3 +102,33 @@ def test_a_machine_without_an_engine_is_told_so_in_a_sentence(tmp_path: Path) ->
     nowhere = {"PATH": os.environ["PATH"], "SLIPWAY_LAB_DIR": str(tmp_path), "DOCKER_HOST": "unix:///nowhere.sock"}
     said = subprocess.run([sys.executable, "-c", program], env=nowhere, capture_output=True, text=True, check=True)
     assert "DOCKER_HOST" in said.stdout
+
+
+def lab(command: str) -> str:
+    """Run a command of the laboratory as the Makefile does."""
+    return run(sys.executable, "-m", "tests.lab", command, cwd=Path(__file__).parents[2]).stdout
+
+
+def hosts_there() -> list[str]:
+    """The containers of servers on the engine."""
+    names = run("docker", "ps", "--all", "--format", "{{.Names}}").stdout.split()
+    return [name for name in names if name.endswith(("-staging", "-production"))]
+
+
+def test_servers_are_brought_up_told_and_taken_down(engine: None) -> None:  # noqa: ARG001
+    assert hosts_there() == [], "somebody's servers are up: make lab-down"
+    told = lab("show")
+    try:
+        assert len(hosts_there()) == 2
+        assert lab("show") == told, "what runs already was not told again"
+        # The lines that it tells work as they stand.
+        lines = [line.strip() for line in told.splitlines() if line.startswith("  ") and "ssh -i" not in line]
+        commands = [line for line in lines if not line.startswith("https://")]
+        answered = run("bash", "-euc", "\n".join(commands)).stdout
+        assert answered.count("    ok    ") == 2
+        assert "harbour-shop" in answered
+        assert "Healthy" in answered
+    finally:
+        lab("hide")
+    assert hosts_there() == []
+    assert "no servers running" in lab("hide")
