@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 REPO = Path(__file__).resolve().parent.parent
 """This repository's root."""
@@ -116,6 +116,17 @@ def run(
     if check and result.returncode != 0:
         raise AssertionError(_told(argv, f"exit code {result.returncode}", result.stdout, result.stderr))
     return result
+
+
+def actionlint(workflows: Iterable[Path], *options: str | Path) -> None:
+    """Check workflows, each with the names of its project's own runners."""
+    groups: dict[Path | None, list[Path]] = {}
+    for workflow in workflows:
+        labels = workflow.parents[1] / "actionlint.yaml"
+        groups.setdefault(labels if labels.exists() else None, []).append(workflow)
+    for config, files in groups.items():
+        known: list[str | Path] = ["-config-file", config] if config else []
+        run([require("actionlint"), "-no-color", *options, *known, *files])
 
 
 def _text(captured: str | bytes | None) -> str:

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from tests import answers, profiles, rendering
 from tests.proxy import programs
-from tests.tooling import in_ci, require, run
+from tests.tooling import actionlint, in_ci, require, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,4 +188,4 @@ def test_any_printable_name_with_unusual_answers_is_accepted_and_every_tool_read
             variables = programs.environment(answers.front_ends(answers.recorded(project)))
             run(["caddy", "validate", "--adapter=caddyfile", "--config", project / "infra/Caddyfile"], env=variables)
     workflows = [path for project in kept for path in project.glob(".github/workflows/*.yml")]
-    run([require("actionlint"), "-no-color", "-shellcheck=", *workflows])
+    actionlint(workflows, "-shellcheck=")

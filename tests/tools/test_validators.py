@@ -15,7 +15,7 @@ import pytest
 
 from tests import answers, profiles
 from tests.proxy import programs
-from tests.tooling import require, run
+from tests.tooling import actionlint, require, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,13 +89,7 @@ def test_the_published_schema(projects: list[Path], schema: str, patterns: tuple
 
 
 def test_actionlint(projects: list[Path]) -> None:
-    groups: dict[Path | None, list[Path]] = {}
-    for workflow in different(projects, ".github/workflows/*.yml"):
-        labels = workflow.parents[1] / "actionlint.yaml"  # names of the project's own runners
-        groups.setdefault(labels if labels.exists() else None, []).append(workflow)
-    for config, workflows in groups.items():
-        options: list[str | Path] = ["-config-file", config] if config else []
-        run([require("actionlint"), "-no-color", "-shellcheck", require("shellcheck"), *options, *workflows])
+    actionlint(different(projects, ".github/workflows/*.yml"), "-shellcheck", require("shellcheck"))
 
 
 def test_zizmor_as_a_pedant(projects: list[Path]) -> None:
