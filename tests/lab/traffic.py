@@ -70,6 +70,7 @@ class Seen:
     requests: int = 0
     connections: int = 0
     longest: float = 0.0
+    longest_was: str = ""
     slow_completed: int = 0
     conversations: int = 0
     failed: list[str] = field(default_factory=list)
@@ -82,7 +83,7 @@ class Seen:
         """One line of figures."""
         return (
             f"{self.requests} requests over {self.connections} connections, {len(self.failed)} failed, "
-            f"longest {self.longest:.3f} s, of {SLOW_SECONDS} s completed: {self.slow_completed} requests and "
+            f"longest {self.longest:.3f} s ({self.longest_was}), of {SLOW_SECONDS} s completed: {self.slow_completed} requests and "
             f"{self.conversations} WebSockets, "
             f"versions {sorted(self.versions)}; {self.failed[:5]}"
         )
@@ -118,8 +119,9 @@ class Client:
         taken = time.monotonic() - began
         with self.seen.lock:
             self.seen.requests += 1
-            if counts:
-                self.seen.longest = max(self.seen.longest, taken)
+            if counts and taken > self.seen.longest:
+                when = time.strftime("%X")
+                self.seen.longest, self.seen.longest_was = taken, f"{when} {method} {self.host}{path.partition('?')[0]}"
             if problem:
                 self.seen.failed.append(
                     f"{time.strftime('%X')} {method} {self.host}{path} after {taken:.2f} s: {problem}"

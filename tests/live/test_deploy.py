@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import secrets
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 
 from tests.lab import images as lab_images
 from tests.lab.client import fetch
+from tests.lab.containers import Container, started
 from tests.lab.figures import Figures
 from tests.lab.registry import Registry
 from tests.lab.server import MIGRATION, Server, environment_of
@@ -52,7 +56,7 @@ def serve(render: Render, pushed: Callable[..., str]) -> Iterator[Callable[..., 
     """`serve(answers)`: a server on which the release "first" was deployed."""
     made: list[Server] = []
 
-    def make(answers: Mapping[str, Any] | None = None) -> Server:
+    def make(answers: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, **more: str) -> Server:
         answers = answers or {}
         path = render(answers)
         proxy = answers.get("proxy", "caddy")
@@ -64,7 +68,7 @@ def serve(render: Render, pushed: Callable[..., str]) -> Iterator[Callable[..., 
             images["WEB_IMAGE"] = pushed("web", "1")
         if proxy == "nginx":
             lacking_acme(path)
-        server = Server(path, images, environment_of(path))
+        server = Server(path, images | more, {**environment_of(path), **(env or {})})
         made.append(server)
         server.release("first")
         server.deploy("first", "--new-database")  # other tests may leave volumes on this engine
@@ -316,6 +320,26 @@ def test_a_deploy_killed_at_any_step_leaves_a_serving_site_and_can_be_run_again(
     assert failures == {}
 
 
+def test_a_deploy_killed_at_any_moment_is_finished_by_the_same_command(
+    serve: Callable[..., Server], pushed: Callable[..., str]
+) -> None:
+    server = serve()
+    failures = {}
+    for number in range(20 if FULL else 3):
+        name, moment = f"r{number}", secrets.SystemRandom().uniform(0.05, 8)
+        server.release(name, migration=f"{MIGRATION}-- {number}\n", API_IMAGE=pushed("api", str(2 + number % 2)))
+        with traffic(server.site, slow=False) as seen:
+            running = server.start_deploy(name)
+            time.sleep(moment)
+            with suppress(ProcessLookupError):  # it may have ended already
+                os.kill(int((server.folder / "state/lock.holder").read_text(encoding="utf-8").split()[0]), 9)
+            running.wait(timeout=60)
+            told = server.deploy(name, check=False)
+        if told.returncode or seen.failed or server.live()[0] != name:
+            failures[f"after {moment:.3f} s"] = (told.stdout[-1500:], seen.failed[:3])
+    assert failures == {}
+
+
 def test_two_deploys_at_once(serve: Callable[..., Server]) -> None:
     server = serve()
     server.release("second")
@@ -531,6 +555,82 @@ def test_the_maintenance_page_is_switched_on_and_off(serve: Callable[..., Server
     assert "maintenance  ON" in server.script("status").stdout
     server.script("maintenance", "off")
     assert status().endswith("\n200")
+
+
+# What an EF bundle does with its connection string, in the PostgreSQL image.
+BUNDLE = r"""
+IFS=';'; for pair in $ConnectionStrings__Database; do declare "${pair%%=*}=${pair#*=}"; done
+PGHOST=$Host PGDATABASE=$Database PGUSER=$Username PGPASSWORD=$Password exec psql -v ON_ERROR_STOP=1 -c "$MIGRATION"
+"""
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"frontends": "", "worker": False, "egress": []},
+        {"proxy": "nginx", "frontends": "web admin", "dotnet_image": "alpine", "migrations": "ef_bundle"},
+        {"dotnet_image": "chiseled", "worker_health": "heartbeat", "postgres_version": 17, "egress": ["frontends"]},
+    ],
+    ids=["API alone", "nginx, two front ends, bundle", "chiseled, heartbeat"],
+)
+def test_every_topology_is_deployed_and_rolled_back(
+    serve: Callable[..., Server], pushed: Callable[..., str], registry: Registry, answers: Mapping[str, Any]
+) -> None:
+    more = {}
+    kind = {"alpine": "api-alpine", "chiseled": "api-chiseled"}.get(answers.get("dotnet_image", ""), "api")
+    if answers.get("migrations") == "ef_bundle":
+        local = lab_images.derive(
+            pushed("postgres:18"),
+            "bundle:1",
+            f"ENV MIGRATION={json.dumps(MIGRATION.replace(chr(10), ' '))}",
+            f"ENTRYPOINT {json.dumps(['bash', '-c', BUNDLE])}",
+        )
+        more["MIGRATE_IMAGE"] = registry.push(local, "shop/migrate", "1")
+    if "admin" in answers.get("frontends", ""):
+        more["ADMIN_IMAGE"] = pushed("web", "1", name="admin")
+    if answers.get("postgres_version"):
+        more["POSTGRES_IMAGE"] = pushed(f"postgres:{answers['postgres_version']}")
+    more["API_IMAGE"] = pushed(kind, "1")
+    server = serve(answers, **more)
+    server.release("second", API_IMAGE=pushed(kind, "2"))
+    with traffic(server.site, slow=False) as seen:
+        server.deploy("second")
+        server.script("rollback")
+    assert seen.failed == []
+    assert seen.versions == {"1", "2"}
+    assert [row[0] for row in server.history()] == ["deploy", "deploy", "rollback"]
+
+
+@pytest.fixture
+def provider(image: Callable[[str], str], tmp_path: Path) -> Iterator[Container]:
+    """A provider's PostgreSQL, which speaks TLS alone, outside of every network of the project."""
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=database.example"),
+        *("-keyout", key, "-out", certificate),
+    )
+    run("chown", "999:999", key, certificate)
+    options = ("--env", "POSTGRES_PASSWORD=administrator", "--env", "POSTGRES_DB=shop", "--publish", "172.17.0.1::5432")
+    mounts = ("--volume", f"{key}:/tls.key:ro", "--volume", f"{certificate}:/tls.crt:ro")
+    settings = ("postgres", "-cssl=on", "-cssl_cert_file=/tls.crt", "-cssl_key_file=/tls.key")
+    with started(image("postgres:18"), *settings, options=(*options, *mounts)) as container:
+        container.wait_for_log("listening on IPv4")
+        yield container
+
+
+def test_a_managed_database_is_migrated_and_used_over_tls(
+    serve: Callable[..., Server], pushed: Callable[..., str], provider: Container
+) -> None:
+    port = provider.facts["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
+    answers = {"hosting_provider": "ovh", "database": "managed"}
+    server = serve(answers, {"POSTGRES_HOST": "172.17.0.1", "POSTGRES_PORT": port})
+    assert fetch(server.address(), "/db", port=8080).data["tls"] is True
+    server.release("second", API_IMAGE=pushed("api", "2"), migration=MIGRATION + "-- another\n")
+    with traffic(server.site, slow=False) as seen:
+        server.deploy("second")
+        server.script("rollback")
+    assert seen.failed == []
+    assert (server.folder / "backups/before-second.dump").read_bytes()[:5] == b"PGDMP"
 
 
 def test_only_the_last_releases_are_kept(serve: Callable[..., Server], pushed: Callable[..., str]) -> None:
