@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.place import locked
 from tests.lab.shell import run
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "measured.md"
@@ -31,9 +31,12 @@ class Figures:
         if not self.rows or not os.environ.get("FULL"):
             return
         commit = run("git", "rev-parse", "--short", "HEAD", cwd=DOCUMENT.parent).stdout.strip()
-        where = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-        lines = [f"Commit {commit}, {time.strftime('%Y-%m-%d', time.gmtime())}, {where}.", ""]
-        lines += ["| what | figure |", "| --- | --- |", *(f"| {what} | {figure} |" for what, figure in self.rows)]
-        text = DOCUMENT.read_text(encoding="utf-8")
-        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", encoding="utf-8")
+        when = time.strftime("%Y-%m-%d", time.gmtime())
+        with locked("figures"):  # tests run side by side
+            text = DOCUMENT.read_text(encoding="utf-8")
+            before, rest = text.split(BEGIN)
+            table, after = rest.split(END)
+            rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()[3:] if line}
+            rows |= {what: f"| {what} | {figure} | {commit}, {when} |" for what, figure in self.rows}
+            lines = ["| what | figure | commit, date |", "| --- | --- | --- |", *rows.values()]
+            DOCUMENT.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")

@@ -79,12 +79,18 @@ class Seen:
     assets: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def report(self) -> str:
-        """One line of figures."""
+    def summary(self) -> str:
+        """Figures for a table."""
         return (
-            f"{self.requests} requests over {self.connections} connections, {len(self.failed)} failed, "
-            f"longest {self.longest:.3f} s ({self.longest_was}), of {SLOW_SECONDS} s completed: {self.slow_completed} requests and "
-            f"{self.conversations} WebSockets, "
+            f"{len(self.failed)} of {self.requests} requests failed, longest {self.longest:.2f} s; "
+            f"all the way through: {self.slow_completed} requests and {self.conversations} WebSockets "
+            f"of {SLOW_SECONDS} s"
+        )
+
+    def report(self) -> str:
+        """One line for whoever looks for a reason."""
+        return (
+            f"{self.summary()}; {self.connections} connections, longest was {self.longest_was}, "
             f"versions {sorted(self.versions)}; {self.failed[:5]}"
         )
 

@@ -109,7 +109,7 @@ def test_nobody_notices_deploys_and_rollbacks(
             server.script("rollback")
         server.deploy("second")
     changes = 2 * ROUNDS + 1
-    figures.add(f"{changes} deploys and rollbacks, {proxy}", seen.report())
+    figures.add(f"{changes} deploys and rollbacks in a row, {proxy}", seen.summary())
     assert seen.failed == []
     assert seen.longest < 0.5, seen.report()
     assert {"1", "2"} <= seen.versions
@@ -149,9 +149,9 @@ def test_beside_plain_compose_nobody_waits_and_it_takes_not_much_longer(
                 told = server.deploy(f"{letter}{number}").stdout
                 ours.append(whole(told) - taken(told, "Try the new images"))
             back.append(whole(server.script("rollback").stdout))
-    figures.add("docker compose pull && up -d", f"{median(plain):.1f} s; {suffered.report()}")
-    figures.add("infra/bin/deploy, without its trial", f"{median(ours):.1f} s; {seen.report()}")
-    figures.add("infra/bin/rollback", f"{median(back):.1f} s")
+    figures.add("the same images by `docker compose pull && up -d`", f"{median(plain):.1f} s; {suffered.summary()}")
+    figures.add("by `infra/bin/deploy`, its trial not counted", f"{median(ours):.1f} s; {seen.summary()}")
+    figures.add("`infra/bin/rollback`", f"{median(back):.1f} s")
     assert seen.failed == []
     assert suffered.failed or suffered.longest > 1, "plain Compose was not noticed either: what is this good for?"
     assert median(ours) <= 1.5 * median(plain), (ours, plain)

@@ -15,6 +15,7 @@ from tests import profiles, rendering
 from tests.lab import hosts
 from tests.lab import images as lab_images
 from tests.lab.containers import Container
+from tests.lab.figures import Figures
 from tests.lab.registry import Registry
 from tests.lab.shell import run
 from tests.lab.traffic import Connection, traffic
@@ -225,7 +226,7 @@ GOING_DOWN = [(how, step) for how in WAYS_DOWN for step in STEPS] if FULL else l
 
 @pytest.mark.parametrize(("how", "step"), GOING_DOWN)
 def test_a_server_that_goes_down_in_mid_deploy_serves_again_by_itself(
-    server: Vps, repository: Repository, pushed: Callable[..., str], how: str, step: str
+    server: Vps, repository: Repository, pushed: Callable[..., str], figures: Figures, how: str, step: str
 ) -> None:
     release = repository.pack(API_IMAGE=pushed("api", f"{how[0]}{STEPS.index(step)}"))
     running = server.start("deploy", release.archive)
@@ -237,7 +238,7 @@ def test_a_server_that_goes_down_in_mid_deploy_serves_again_by_itself(
         server.host.cut_power()
         server.host.boot()
     wait_for_site(server)
-    print(f"{how} at {step}: away for {time.monotonic() - began:.1f} s")
+    figures.add(f"{how} at the step {step}", f"away for {time.monotonic() - began:.1f} s, boot included")
     running.wait(timeout=60)
     told = server.remote("deploy", release.name, check=False)
     assert told.returncode == 0, told.stdout
