@@ -1,18 +1,12 @@
-"""deploy, rollback and their helpers on a real engine: what serves, what never does, what a broken run leaves."""
+"""deploy, rollback and their helpers on a real engine: what serves, what is refused, what is kept."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -20,172 +14,17 @@ import pytest
 from tests.lab import images as lab_images
 from tests.lab.client import fetch
 from tests.lab.containers import Container, started
-from tests.lab.figures import Figures
 from tests.lab.registry import Registry
-from tests.lab.server import MIGRATION, Server, environment_of
+from tests.lab.server import MIGRATION, Server
 from tests.lab.shell import run
 from tests.lab.traffic import traffic
-from tests.proxy.programs import without_acme
 
 pytestmark = pytest.mark.live
-
-# One change of each kind shows the behaviour; FULL=1 repeats it until the figures mean something.
-FULL = bool(os.environ.get("FULL"))
-ROUNDS = 10 if FULL else 1
-
-Render = Callable[[Mapping[str, Any]], Path]
-
-
-@pytest.fixture(scope="session")
-def pushed(registry: Registry) -> Callable[..., str]:
-    """`pushed("api", "2", behaviour="…")`: a build of a stand-in by digest, on this engine and in the registry."""
-    known: dict[tuple[str, ...], str] = {}
-
-    def push(kind: str, version: str = "", **choices: str) -> str:
-        key = (kind, version, *(f"{name}={value}" for name, value in sorted(choices.items())))
-        if key not in known:
-            local = lab_images.app(kind, version, **choices) if version else lab_images.ensure(kind)
-            known[key] = registry.push(local, f"shop/{kind.replace(':', '-')}", version or "1")
-        return known[key]
-
-    return push
-
-
-@pytest.fixture
-def serve(render: Render, pushed: Callable[..., str]) -> Iterator[Callable[..., Server]]:
-    """`serve(answers)`: a server on which the release "first" was deployed."""
-    made: list[Server] = []
-
-    def make(answers: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, **more: str) -> Server:
-        answers = answers or {}
-        path = render(answers)
-        proxy = answers.get("proxy", "caddy")
-        images = {"API_IMAGE": pushed("api", "1"), "POSTGRES_IMAGE": pushed("postgres:18")}
-        images[f"{proxy.upper()}_IMAGE"] = pushed(proxy)
-        if answers.get("worker", True):
-            images["WORKER_IMAGE"] = pushed("worker", "1")
-        if answers.get("frontends", "web"):
-            images["WEB_IMAGE"] = pushed("web", "1")
-        if proxy == "nginx":
-            lacking_acme(path)
-        server = Server(path, images | more, {**environment_of(path), **(env or {})})
-        made.append(server)
-        server.release("first")
-        server.deploy("first", "--new-database")  # other tests may leave volumes on this engine
-        return server
-
-    yield make
-    for server in made:
-        with server:
-            pass
-
-
-def lacking_acme(project: Path) -> None:
-    """Take the ACME module out of nginx.conf: the stand-in has none, and its certificate comes from the test."""
-    file = project / "infra/nginx.conf"
-    sites = file.read_text(encoding="utf-8").count("acme_certificate default;")
-    text = without_acme(file.read_text(encoding="utf-8"), project, sites=sites)
-    file.write_text(re.sub(r"(?m)^ +\w+_temp_path .*\n", "", text), encoding="utf-8")
 
 
 def version(server: Server) -> str:
     """Ask the API who answers."""
     return str(fetch(server.address(), "/", port=8080).data["version"])
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize("proxy", ["caddy", "nginx"])
-def test_nobody_notices_deploys_and_rollbacks(
-    serve: Callable[..., Server], pushed: Callable[..., str], figures: Figures, proxy: str
-) -> None:
-    server = serve({"proxy": proxy})
-    server.release(
-        "second", API_IMAGE=pushed("api", "2"), WEB_IMAGE=pushed("web", "2"), WORKER_IMAGE=pushed("worker", "2")
-    )
-    before = server.running()
-    with traffic(server.site) as seen:
-        for _ in range(ROUNDS):
-            server.deploy("second")
-            server.script("rollback")
-        server.deploy("second")
-    changes = 2 * ROUNDS + 1
-    figures.add(f"{changes} deploys and rollbacks in a row, {proxy}", seen.summary())
-    assert seen.failed == []
-    assert seen.longest < 0.5, seen.report()
-    assert {"1", "2"} <= seen.versions
-    assert seen.slow_completed > 0
-    assert seen.conversations > 0
-    stored = server.query("SELECT name, count(*) FROM items GROUP BY name").splitlines()
-    counted = dict(line.split("|") for line in stored)
-    assert set(counted.values()) == {"1"}, "a POST was processed twice"
-    assert seen.acknowledged <= counted.keys()
-    assert server.live()[0] == "second"
-    after = server.running()
-    assert {name: after[name].id for name in ("postgres", proxy)} == {
-        name: before[name].id for name in ("postgres", proxy)
-    }
-    assert [row[0] for row in server.history()] == ["deploy", *["deploy", "rollback"] * ROUNDS, "deploy"]
-
-
-@pytest.mark.alone
-def test_beside_plain_compose_nobody_waits_and_it_takes_not_much_longer(
-    serve: Callable[..., Server], pushed: Callable[..., str], figures: Figures
-) -> None:
-    server = serve()
-    old = dict(server.images)
-    new = old | {name: pushed(kind, "2") for name, kind in OWN.items()}
-    plain: list[float] = []
-    ours: list[float] = []
-    back: list[float] = []
-    for number in range(3 if FULL else 1):
-        with traffic(server.site) as suffered:
-            plain += [plain_update(server, images) for images in (new, old)]
-        server.images = new
-        server.release(f"a{number}")
-        server.images = old
-        server.release(f"b{number}")
-        with traffic(server.site) as seen:
-            for letter in "ab":
-                told = server.deploy(f"{letter}{number}").stdout
-                ours.append(whole(told) - taken(told, "Try the new images"))
-            back.append(whole(server.script("rollback").stdout))
-    figures.add("the same images by `docker compose pull && up -d`", f"{median(plain):.1f} s; {suffered.summary()}")
-    figures.add("by `infra/bin/deploy`, its trial not counted", f"{median(ours):.1f} s; {seen.summary()}")
-    figures.add("`infra/bin/rollback`", f"{median(back):.1f} s")
-    assert seen.failed == []
-    assert suffered.failed or suffered.longest > 1, "plain Compose was not noticed either: what is this good for?"
-    assert median(ours) <= 1.5 * median(plain), (ours, plain)
-    assert max(back) < 15, back
-
-
-OWN = {"API_IMAGE": "api", "WEB_IMAGE": "web", "WORKER_IMAGE": "worker"}
-
-
-def plain_update(server: Server, images: Mapping[str, str]) -> float:
-    """Change images as the standard does it; the seconds until everything is healthy again."""
-    file = server.folder / "state/compose.env"
-    text = file.read_text(encoding="utf-8")
-    for name, reference in images.items():
-        text = re.sub(f"(?m)^{name}=.*", f"{name}={reference}", text)
-    file.write_text(text, encoding="utf-8")
-    began = time.monotonic()
-    compose = "docker compose -f infra/docker-compose.prod.yml"
-    server.run("bash", "-c", f"{compose} pull --quiet && {compose} up --detach --wait --quiet-pull")
-    return time.monotonic() - began
-
-
-def taken(told: str, words: str) -> float:
-    """The seconds of one step, as a deploy has told them."""
-    found = re.search(rf"==> \S+  {words}.*\n(?:    .*\n)*?    ([\d.]+) s\n", told)
-    assert found, told
-    return float(found.group(1))
-
-
-def whole(told: str) -> float:
-    """The seconds of the whole, as a deploy or rollback has told them."""
-    found = re.search(r"after ([\d.]+) s\.", told)
-    assert found, told
-    return float(found.group(1))
 
 
 def test_the_standards_own_line_changes_nothing_on_a_live_server(serve: Callable[..., Server]) -> None:
@@ -194,180 +33,6 @@ def test_the_standards_own_line_changes_nothing_on_a_live_server(serve: Callable
     compose = "docker compose -f infra/docker-compose.prod.yml"
     server.run("bash", "-c", f"{compose} pull && {compose} up -d")
     assert {name: container.id for name, container in server.running().items()} == before
-
-
-@pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        ({"API_IMAGE": ("api", "never-healthy")}, "does not get healthy"),
-        ({"WEB_IMAGE": ("web", "smoke-fails")}, "FAIL  web/  500 instead of 200"),
-    ],
-    ids=["unhealthy", "smoke fails"],
-)
-def test_a_release_that_fails_before_the_switch_never_serves(
-    serve: Callable[..., Server], pushed: Callable[..., str], images: dict[str, tuple[str, str]], said: str
-) -> None:
-    server = serve()
-    bad = {name: pushed(kind, "9", behaviour=behaviour) for name, (kind, behaviour) in images.items()}
-    server.images |= {"API_IMAGE": pushed("api", "9"), **bad}
-    server.release("bad")
-    before = {name: container.id for name, container in server.running().items()}
-    with traffic(server.site) as seen:
-        told = server.deploy("bad", check=False)
-    assert told.returncode == 1
-    assert said in told.stdout
-    assert "Serving: release first" in told.stdout
-    assert seen.failed == []
-    assert seen.versions == {"1"}
-    assert {name: container.id for name, container in server.running(one_shots=True).items()} == before
-    assert server.history()[-1] == ["deploy", "first", "bad", "failed"]
-
-
-def test_a_worker_that_does_not_get_healthy_takes_its_release_back(
-    serve: Callable[..., Server], pushed: Callable[..., str]
-) -> None:
-    server = serve()
-    server.release("bad", API_IMAGE=pushed("api", "9"), WORKER_IMAGE=pushed("worker", "9", behaviour="never-healthy"))
-    with traffic(server.site) as seen:
-        told = server.deploy("bad", check=False)
-    assert told.returncode == 1
-    assert seen.failed == []
-    assert server.live()[0] == "first"
-    assert version(server) == "1"
-    assert server.running()["worker"].facts["Config"]["Image"] == server.images["WORKER_IMAGE"]
-    assert server.history()[-1] == ["deploy", "first", "bad", "rolled back"]
-
-
-def test_a_migration_that_fails_leaves_the_old_release_and_says_what_was_applied(serve: Callable[..., Server]) -> None:
-    server = serve()
-    half = "INSERT INTO \"__EFMigrationsHistory\" VALUES ('20300102000000_Half');\nSELECT 1/0;\n"
-    server.release("bad", migration=MIGRATION + half)
-    with traffic(server.site) as seen:
-        told = server.deploy("bad", check=False)
-    assert told.returncode == 1
-    assert "applied: 20300102000000_Half" in told.stdout
-    assert "division by zero" in told.stdout
-    assert seen.failed == []
-    assert server.live()[0] == "first"
-    dump = server.folder / "backups/before-bad.dump"
-    assert dump.read_bytes()[:5] == b"PGDMP"
-    server.release("good", migration=MIGRATION + "-- mended\n")
-    server.deploy("good")
-    assert server.live()[0] == "good"
-
-
-def test_a_migration_that_waits_for_a_lock_gives_up(serve: Callable[..., Server]) -> None:
-    server = serve()
-    server.write_env(MIGRATION_LOCK_TIMEOUT="1s")
-    server.release("next", migration=MIGRATION + "ALTER TABLE items ADD COLUMN IF NOT EXISTS note text;\n")
-    holder = server.running()["postgres"]
-    sleeper = threading.Thread(
-        target=holder.exec,
-        args=(
-            "psql",
-            "-U",
-            "postgres",
-            "-d",
-            "shop",
-            "-c",
-            "BEGIN; LOCK TABLE items IN ROW EXCLUSIVE MODE; SELECT pg_sleep(20)",
-        ),
-    )
-    sleeper.start()
-    time.sleep(1)
-    told = server.deploy("next", check=False)
-    sleeper.join()
-    assert told.returncode == 1
-    assert "lock timeout" in told.stdout
-    server.deploy("next")
-    assert server.live()[0] == "next"
-
-
-def test_an_unchanged_migration_is_not_run_again(serve: Callable[..., Server]) -> None:
-    server = serve()
-    server.release("second")
-    assert "unchanged since it was last applied" in server.deploy("second").stdout
-    assert not list((server.folder / "backups").iterdir())
-
-
-STEPS = ["Migrate", "Fill the slot", "Switch from", "Replace worker"]
-if FULL:
-    STEPS += ["Pull images", "Try the new images", "Keep static", "Retire", "Record"]
-
-
-def test_a_deploy_killed_at_any_step_leaves_a_serving_site_and_can_be_run_again(
-    serve: Callable[..., Server], pushed: Callable[..., str]
-) -> None:
-    server = serve()
-    failures = {}
-    for number, words in enumerate(STEPS):
-        name = f"r{number}"
-        server.release(
-            name,
-            migration=f"{MIGRATION}-- {number}\n",
-            API_IMAGE=pushed("api", str(2 + number % 2)),
-            WORKER_IMAGE=pushed("worker", str(2 + number % 2)),
-        )
-        with traffic(server.site, slow=False) as seen:
-            server.kill(server.start_deploy(name), f"  {words}")
-            time.sleep(1)
-            told = server.deploy(name, check=False)
-        if told.returncode or seen.failed or server.live()[0] != name:
-            failures[words] = (told.stdout[-1500:], seen.failed[:3])
-        services = set(server.running(one_shots=True))
-        slot = server.live()[1]
-        assert services == {f"api-{slot}", f"web-{slot}", "worker", "postgres", "caddy"}, words
-    assert failures == {}
-
-
-def test_a_deploy_killed_at_any_moment_is_finished_by_the_same_command(
-    serve: Callable[..., Server], pushed: Callable[..., str]
-) -> None:
-    server = serve()
-    failures = {}
-    for number in range(20 if FULL else 3):
-        name, moment = f"r{number}", secrets.SystemRandom().uniform(0.05, 8)
-        server.release(name, migration=f"{MIGRATION}-- {number}\n", API_IMAGE=pushed("api", str(2 + number % 2)))
-        with traffic(server.site, slow=False) as seen:
-            running = server.start_deploy(name)
-            time.sleep(moment)
-            with suppress(ProcessLookupError):  # it may have ended already
-                os.kill(int((server.folder / "state/lock.holder").read_text(encoding="utf-8").split()[0]), 9)
-            running.wait(timeout=60)
-            told = server.deploy(name, check=False)
-        if told.returncode or seen.failed or server.live()[0] != name:
-            failures[f"after {moment:.3f} s"] = (told.stdout[-1500:], seen.failed[:3])
-    assert failures == {}
-
-
-def test_two_deploys_at_once(serve: Callable[..., Server]) -> None:
-    server = serve()
-    server.release("second")
-    first = server.start_deploy("second")
-    until = time.monotonic() + 20
-    while not (server.folder / "state/lock.holder").read_text(encoding="utf-8").count("second"):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    told = server.deploy("first", check=False)
-    assert told.returncode == 75
-    assert "the deploy of release second" in told.stdout
-    assert "is under way" in told.stdout
-    assert first.wait(timeout=120) == 0
-    assert server.live()[0] == "second"
-
-
-def test_a_connection_that_is_cut_does_not_end_the_deploy(serve: Callable[..., Server]) -> None:
-    server = serve()
-    server.release("second")
-    running = server.start_deploy("second")
-    time.sleep(1)
-    running.send_signal(1)
-    running.wait(timeout=20)
-    until = time.monotonic() + 60
-    while server.history()[-1] != ["deploy", "first", "second", "ok"]:
-        assert time.monotonic() < until, server.script("logs", "deploy").stdout
-        time.sleep(0.3)
-    assert server.live()[0] == "second"
 
 
 def refused(told: subprocess.CompletedProcess[str], words: str) -> None:
