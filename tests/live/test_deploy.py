@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,32 @@ def test_preflight_refuses_with_a_sentence_and_touches_nothing(
     assert server.live()[0] == "first"
     server.deploy("next")
     assert version(server) == "2"
+
+
+def test_preflight_refuses_the_wrong_user_an_old_engine_and_a_slot_that_nobody_wrote_down(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve({"worker": False, "frontends": ""})
+    before = {name: container.id for name, container in server.running().items()}
+    root = run(server.folder / "releases/first/infra/bin/deploy", cwd=server.folder, check=False)
+    refused(root, "not as root")
+
+    # The same docker, but for what it says about its versions.
+    shim = server.folder / "home/docker"
+    for question, said in (("compose version", "Compose 2.23.3 is too old"), ("version", "Docker 2.23.3 is too old")):
+        real = run("bash", "-c", "command -v docker").stdout.strip()
+        lines = ("#!/bin/sh", f'case "$*" in "{question}"*) echo 2.23.3; exit ;; esac', f'exec {real} "$@"', "")
+        shim.write_text("\n".join(lines), encoding="utf-8")
+        shim.chmod(0o755)
+        path = f"{shim.parent}:{os.environ['PATH']}"
+        refused(server.run("releases/first/infra/bin/deploy", check=False, PATH=path), said)
+
+    live = server.folder / "state/compose.env"
+    known = live.read_text(encoding="utf-8")
+    live.write_text(known.replace("COMPOSE_PROFILES=blue", "COMPOSE_PROFILES=green"), encoding="utf-8")
+    refused(server.deploy("first", check=False), "say --live blue")
+    live.write_text(known, encoding="utf-8")
+    assert {name: container.id for name, container in server.running(one_shots=True).items()} == before
 
 
 def test_a_rollback_across_a_contract_step_is_refused(serve: Callable[..., Server]) -> None:
