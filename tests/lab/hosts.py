@@ -75,7 +75,9 @@ class Host:
     def ssh_command(self, user: str, *, key: Path | None = None) -> list[str]:
         """``ssh`` with this host's pinned key, up to where the command begins."""
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={self.known_hosts}"]
-        options += ["GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "ConnectTimeout=10", "LogLevel=ERROR"]
+        # sshd closes its port for a moment when it reads its configuration again: a person would try once more.
+        options += ["GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "ConnectTimeout=10", "ConnectionAttempts=3"]
+        options += ["LogLevel=ERROR"]
         words = [word for option in options for word in ("-o", option)]
         return ["ssh", "-T", *words, "-i", str(key or self.key), f"{user}@{self.address}"]
 
