@@ -1,13 +1,15 @@
 """Images that stand where a project has those of a public registry, built from recipes and kept between runs.
 
 Every image carries the hash of its recipe (its Dockerfile and sources, its arguments, its base's hash) as a label, so
-that a run builds only what changed. The ground is ``debootstrap``; the rest are ordinary Dockerfiles in ``images/``.
+that a run builds only what changed. The ground is Debian, pulled from SLIPWAY_LAB_HUB (``docker.io/library``) where
+that is set, else made by ``debootstrap``; the rest are ordinary Dockerfiles in ``images/``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -180,10 +182,35 @@ def _ensure(wanted: Recipe) -> str:
         if label_of(wanted.reference) != key:
             with step(f"building {wanted.reference}"):
                 if wanted.name.startswith("debian:"):
-                    _bootstrap(wanted.name.split(":")[1], wanted.reference, key)
+                    _ground(wanted.name.split(":")[1], wanted.reference, key)
                 else:
                     _build(wanted, key)
     return wanted.reference
+
+
+def _ground(suite: str, reference: str, key: str) -> None:
+    hub = os.environ.get("SLIPWAY_LAB_HUB", "")
+    if not hub or not pulled(f"{hub}/debian:{suite}-slim", reference, key):
+        _bootstrap(suite, reference, key)
+
+
+def pulled(official: str, reference: str, key: str) -> bool:
+    """Make Debian's ground of the official image; False when that cannot be had here."""
+    if run("docker", "pull", "--quiet", official, check=False).returncode:
+        return False
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}context-") as folder:
+        Path(folder, "apt").write_text(APT_SETTINGS)
+        Path(folder, "dpkg").write_text(DPKG_SETTINGS)
+        lines = (
+            f"FROM {official}",
+            "COPY apt /etc/apt/apt.conf.d/90lab",
+            "COPY dpkg /etc/dpkg/dpkg.cfg.d/90lab",
+            "RUN apt-get update -q && apt-get install -y -q ca-certificates && rm -rf /var/lib/apt/lists/*",
+            "",
+        )
+        Path(folder, "Dockerfile").write_text("\n".join(lines))
+        _docker_build(Path(folder), reference, {}, label=key)
+    return True
 
 
 def _bootstrap(suite: str, reference: str, key: str) -> None:

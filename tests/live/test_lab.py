@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import engine as engines
+from tests.lab import images
 from tests.lab.project import Project, quoted
+from tests.lab.registry import Registry
 from tests.lab.shell import LabError, run
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.alone]
@@ -89,6 +91,18 @@ def test_a_value_that_env_cannot_hold_is_refused() -> None:
     assert quoted("a$b #c") == "'a$b #c'"
     with pytest.raises(ValueError, match="single quote"):
         quoted("it's")
+
+
+def test_debian_is_pulled_where_the_official_images_can_be_had(registry: Registry) -> None:
+    official = registry.push(images.ensure("debian:bookworm"), "library/debian", "bookworm-slim")
+    try:
+        assert images.pulled(official, "slipway-lab-ground:1", "a recipe")
+        assert images.label_of("slipway-lab-ground:1") == "a recipe"
+        settings = ("cat", "/etc/apt/apt.conf.d/90lab")
+        assert run("docker", "run", "--rm", "slipway-lab-ground:1", *settings).stdout == images.APT_SETTINGS
+        assert not images.pulled(f"{registry.host}/library/nothing:1", "slipway-lab-nothing:1", "a recipe")
+    finally:
+        run("docker", "image", "rm", official, "slipway-lab-ground:1", check=False)
 
 
 def test_the_engine_outlives_one_of_two_users(engine: None) -> None:  # noqa: ARG001
