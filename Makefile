@@ -56,6 +56,10 @@ else
 	FULL='$(FULL)' $(PY) -m pytest -m live --verbose $(ARGS)
 endif
 
+.PHONY: lab-images
+lab-images: $(VENV)/.installed ## Build the images that the live tests run, which otherwise happens when the first one is needed
+	$(PY) -m tests.lab images
+
 .PHONY: lab
 lab: $(VENV)/.installed ## Bring up a staging and a production server with a project deployed, and say how to reach them
 	@$(PY) -m tests.lab show

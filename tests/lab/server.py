@@ -226,7 +226,7 @@ def environment_of(project: Path) -> dict[str, str]:
         "POSTGRES_APP_PASSWORD": "application",
         "HTTP_PORT": str(free_port()),
         "HTTPS_PORT": str(free_port()),
-        "DEPLOY_HEALTH_SECONDS": "20",
+        "DEPLOY_HEALTH_SECONDS": "60",
         # Nobody answers there: names below localhost get certificates of Caddy's own authority.
         "ACME_DIRECTORY": "https://127.0.0.1:9/directory",
     }

@@ -18,6 +18,7 @@ from tests.lab.traffic import traffic
 pytestmark = pytest.mark.live
 
 FULL = bool(os.environ.get("FULL"))
+IMPATIENT = {"DEPLOY_HEALTH_SECONDS": "20"}  # where nothing gets healthy however long one waits
 
 
 def version(server: Server) -> str:
@@ -37,6 +38,8 @@ def test_a_release_that_fails_before_the_switch_never_serves(
     serve: Callable[..., Server], pushed: Callable[..., str], images: dict[str, tuple[str, str]], said: str
 ) -> None:
     server = serve()
+    if said == "does not get healthy":
+        server.write_env(**IMPATIENT)
     bad = {name: pushed(kind, "9", behaviour=behaviour) for name, (kind, behaviour) in images.items()}
     server.images |= {"API_IMAGE": pushed("api", "9"), **bad}
     server.release("bad")
@@ -56,6 +59,7 @@ def test_a_worker_that_does_not_get_healthy_takes_its_release_back(
     serve: Callable[..., Server], pushed: Callable[..., str]
 ) -> None:
     server = serve()
+    server.write_env(**IMPATIENT)
     server.release("bad", API_IMAGE=pushed("api", "9"), WORKER_IMAGE=pushed("worker", "9", behaviour="never-healthy"))
     with traffic(server.site) as seen:
         told = server.deploy("bad", check=False)

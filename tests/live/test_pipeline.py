@@ -293,6 +293,7 @@ def test_a_server_that_fetches_its_releases_is_reached_by_nobody(
     assert world.production.live() != world.staging.live()
 
     before = world.staging.live()
+    world.staging.write_env(DEPLOY_HEALTH_SECONDS="20")
     assert world.build("3", api="never-healthy").status == 0
     started = world.github.started()
     assert started
