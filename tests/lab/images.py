@@ -119,7 +119,11 @@ _ALL = [
     Recipe("api-chiseled:1", folder="api-chiseled", images={"TOOLS": "alpine:1"}, go=True),
     Recipe("web:1", base="node:24", folder="web"),
     Recipe("vps:trixie", base="debian:trixie", folder="vps"),
+    Recipe("vps-bare:trixie", base="debian:trixie", folder="vps-bare"),
+    Recipe("vps-ready:trixie", base="vps-bare:trixie", folder="vps-ready"),
+    Recipe("vps-bare:bookworm", base="debian:bookworm", folder="vps-bare"),
     Recipe("outsider:1", base="debian:trixie", folder="outsider"),
+    Recipe("auditor:1", base="debian:trixie", folder="auditor"),
     Recipe("runner:1", base="debian:trixie", folder="runner"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
