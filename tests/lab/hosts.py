@@ -1,8 +1,8 @@
 """VPSes: containers that boot systemd, with an sshd, a firewall and a Docker engine of their own.
 
 All of them stand in one network, the "internet", with IPv4 and IPv6. This machine is its gateway and plays the
-administrator: its addresses are the admin networks. Anybody else there is an outsider. ``images/vps-bare`` is what a host
-has when it is handed over, ``images/vps-ready`` has also what the runbook installs from Debian.
+administrator: its addresses are the admin networks. Anybody else there is an outsider. ``images/vps-bare`` is what a
+host has when it is handed over, ``images/vps-ready`` has also what the runbook installs from Debian.
 """
 
 from __future__ import annotations
@@ -190,6 +190,7 @@ class Internet:
             container = self._boot(reference, name, address)
             host = Host(name, container, address, self.keys, address6=self.sixth(address), image=image)
             host.write("/etc/around", f"AROUND={self.gateway}\n")
+            host.write("/etc/apt/sources.list.d/security.list", images.security_source(host.suite))
             host.write("/root/.ssh/authorized_keys", (self.keys / "admin.pub").read_text(), mode="0600")
             host.wait()
             host_key = host.console("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()

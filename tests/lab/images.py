@@ -230,12 +230,17 @@ def _mirror() -> str:
     return found[0]
 
 
-def _debian_sources() -> list[str]:
+def security_source(suite: str) -> str:
+    """The line of sources.list by which a host of ``suite`` finds security updates where this machine finds its own."""
+    return "".join(f"deb {address} {suite}-security main\n" for address in _debian_sources("Debian-Security")[:1])
+
+
+def _debian_sources(label: str = "Debian") -> list[str]:
     listed = run(
         *("apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"),
         "Created-By: Packages",
     )
-    return [line.split("|")[3] for line in listed.stdout.splitlines() if line.startswith("Debian|Debian|main|")]
+    return [line.split("|")[3] for line in listed.stdout.splitlines() if line.startswith(f"Debian|{label}|main|")]
 
 
 def _build(wanted: Recipe, key: str) -> None:

@@ -17,7 +17,7 @@ from tests.lab.shell import LabError, clean_environment, run
 from tests.lab.traffic import Site
 
 RUNBOOK = "docs/runbooks/provision-server.md"
-# A host is rebooted once, at the end. Clock and audit belong to the kernel, which a container shares with the machine around.
+# A host is rebooted once, at the end. Clock and audit are the kernel's, which a container shares with its machine.
 LEFT_OUT = re.compile(r"(?m)^(?:reboot|timedatectl .*|auditctl .*|systemctl restart auditd)$")
 
 
