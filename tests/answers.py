@@ -33,8 +33,8 @@ DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "
 # What a server gets, whichever way it is made.
 SERVER_FILES = (
     *("README.md", "alarms.conf", "apt-periodic.conf", "audit.rules", "coredump.conf", "daemon.json", "fail2ban.conf"),
-    *("issue", "journald.conf", "limits.conf", "modules.conf", "nftables-unit.conf", "nftables.conf", "sshd.conf"),
-    *("server-alarms.service", "server-alarms.timer", "sudoers", "sysctl.conf"),
+    *("issue", "journald.conf", "limits.conf", "modules.conf", "nftables-unit.conf", "nftables.conf", "profile.sh"),
+    *("server-alarms.service", "server-alarms.timer", "sshd.conf", "sudoers", "sysctl.conf"),
 )
 
 ALWAYS = {

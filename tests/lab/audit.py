@@ -340,6 +340,7 @@ PATHS = (
         "/etc/issue",
         "/etc/issue.net",
         "/etc/modprobe.d/slipway.conf",
+        "/etc/profile.d/slipway.sh",
     ),
     *("/etc/nftables.conf", "/etc/security/limits.d/10-slipway.conf", "/etc/ssh/sshd_config.d/10-slipway.conf"),
     *("/etc/sudoers.d/10-admin", "/etc/sysctl.d/60-slipway.conf", "/etc/systemd/coredump.conf.d/slipway.conf"),
@@ -392,6 +393,7 @@ def facts_of(host: Host, folder: str = "/opt/harbour-shop") -> dict[str, Any]:
             if not path.endswith("alarms.conf")
         },
         "umask": lines("grep", "^UMASK", "/etc/login.defs"),
+        "debsums": lines("grep", "^CRON_CHECK", "/etc/default/debsums"),
     }
 
 
