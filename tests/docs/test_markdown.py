@@ -26,7 +26,7 @@ NOT_THERE = [
     r"\b(promote|release|rollback|update)\.yml\b",
     r"known_hosts in the repository",
     r"dead-man",
-    r"\bslipway\b(?!\.(?:conf|rules)\b)",  # it is in the names of files below /etc
+    r"\bslipway\b(?!\.(?:conf|rules|sh)\b)",  # it is in the names of files below /etc
     r"(?i)\bcoming soon\b|\bTODO\b|\bTBD\b|\blorem\b",
 ]
 

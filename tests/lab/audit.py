@@ -100,6 +100,7 @@ def audit(net: Internet, host: Host, *, served: bool = True) -> Report:
         _look_at_ports(report, host, outsider, admin, served=served)
         _ask_ssh_audit(report, host)
         _look_at_the_engine(report, host)
+        _look_at_the_host(report, host, admins=(net.gateway, net.gateway6))
         _ask_lynis(report, host)
         _try_to_come_in(report, host, admin)
     return report
@@ -239,6 +240,21 @@ def _ask_lynis(report: Report, host: Host) -> None:
     report.add("lynis", "warnings", "none", ", ".join(warnings) or "none")
 
 
+def _look_at_the_host(report: Report, host: Host, admins: tuple[str, str]) -> None:
+    failed = host.console("systemctl", "list-units", "--state=failed", "--plain", "--no-legend").split("\n")
+    report.add("systemd", "failed units", "none", ", ".join(line.split()[0] for line in failed if line) or "none")
+    somebody = "192.0.2.77"
+    host.console("fail2ban-client", "set", "sshd", "banip", somebody)
+    until = time.monotonic() + 30
+    while somebody not in host.console("nft", "list", "ruleset") and time.monotonic() < until:
+        time.sleep(0.5)
+    banned = somebody in host.console("nft", "list", "ruleset")
+    host.console("fail2ban-client", "set", "sshd", "unbanip", somebody)
+    report.add("fail2ban", "who is banned is shut out by the firewall", True, banned)
+    ignored = host.console("fail2ban-client", "get", "sshd", "ignoreip")
+    report.add("fail2ban", "administrators are never banned", True, all(each in ignored for each in admins))
+
+
 def _look_at_the_engine(report: Report, host: Host) -> None:
     """Items of the CIS Docker benchmark that the engine and its containers tell by themselves."""
 
@@ -259,7 +275,8 @@ def _look_at_the_engine(report: Report, host: Host) -> None:
     note("2.7", "ports that dockerd listens on", 0, len(re.findall(r'"dockerd"', sockets)))
     note("2.13", "log driver", "json-file", info["LoggingDriver"])
     security = info["SecurityOptions"]
-    note("2.14", "no new privileges by default", True, any("no-new-privileges" in each for each in security))
+    settings = json.loads(host.console("cat", "/etc/docker/daemon.json"))  # older engines do not tell it
+    note("2.14", "no new privileges by default", True, settings["no-new-privileges"])
     note("2.15", "live restore", True, info["LiveRestoreEnabled"])
     note("2.17", "seccomp", True, any("seccomp" in each for each in security))
     note("2.18", "experimental features", False, info["ExperimentalBuild"])
@@ -341,6 +358,7 @@ PATHS = (
         "/etc/issue.net",
         "/etc/modprobe.d/slipway.conf",
         "/etc/profile.d/slipway.sh",
+        "/etc/ssh/sshd_config",
     ),
     *("/etc/nftables.conf", "/etc/security/limits.d/10-slipway.conf", "/etc/ssh/sshd_config.d/10-slipway.conf"),
     *("/etc/sudoers.d/10-admin", "/etc/sysctl.d/60-slipway.conf", "/etc/systemd/coredump.conf.d/slipway.conf"),
