@@ -475,27 +475,28 @@ def table(report: Report) -> str:
 
 def write_page() -> None:
     """Audit a Debian 13 and a Debian 12 host that the runbook made ready, and write the tables into docs/audit.md."""
-    commit = run("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
-    changed = " with changes" if run("git", "status", "--porcelain", "template", cwd=ROOT).stdout.strip() else ""
     parts, bad = [], []
     with engine.use():
         for suite, name in (("trixie", "Debian 13"), ("bookworm", "Debian 12")):
-            with (
-                tempfile.TemporaryDirectory(prefix="slipway-audit-") as folder,
-                ready_made(Path(folder), suite) as (net, server),
-            ):
-                with step(f"auditing {name}"):
-                    report = audit(net, server.host)
-                when = datetime.now(UTC).strftime("%Y-%m-%d")
-                left = "\n".join(f"- {line}" for line in report.lynis_says)
-                parts.append(
-                    f"### {name}, {when}, commit `{commit}`{changed}\n\n{table(report)}\n\n"
-                    f"What lynis still says of it:\n\n{left}\n"
-                )
-                bad += [f"{name}: {row.what}: {row.seen} instead of {row.wanted}" for row in report.bad]
+            text, rows = _measure(suite, name)
+            parts.append(text)
+            bad += [f"{name}: {row.what}: {row.seen} instead of {row.wanted}" for row in rows]
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}", encoding="utf-8")
     say(f"{PAGE.relative_to(ROOT)} is written")
     if bad:
         raise LabError("not as it should be:\n" + "\n".join(bad))
+
+
+def _measure(suite: str, name: str) -> tuple[str, list[Row]]:
+    """One Debian's part of the page, and what is not as it should be there."""
+    commit = run("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
+    changed = run("git", "status", "--porcelain", "template", cwd=ROOT).stdout.strip()
+    with tempfile.TemporaryDirectory(prefix="slipway-audit-") as folder, ready_made(Path(folder), suite) as made:
+        net, server = made
+        with step(f"auditing {name}"):
+            report = audit(net, server.host)
+    when = f"{datetime.now(UTC):%Y-%m-%d}, commit `{commit}`{' with changes' if changed else ''}"
+    left = "\n".join(f"- {line}" for line in report.lynis_says)
+    return f"### {name}, {when}\n\n{table(report)}\n\nWhat lynis still says of it:\n\n{left}\n", report.bad
