@@ -410,7 +410,7 @@ def facts_of(host: Host, folder: str = "/opt/harbour-shop") -> dict[str, Any]:
             for path in paths
             if not path.endswith("alarms.conf")
         },
-        "umask": lines("grep", "^UMASK", "/etc/login.defs"),
+        "login": lines("grep", "-E", "^(UMASK|SHA_CRYPT)", "/etc/login.defs"),
         "debsums": lines("grep", "^CRON_CHECK", "/etc/default/debsums"),
     }
 
