@@ -223,12 +223,15 @@ def _ask_ssh_audit(report: Report, host: Host) -> None:
 
 
 def _ask_lynis(report: Report, host: Host) -> None:
+    before = _packages(host)
     host.console("sh", "-c", "apt-get update -q && apt-get install -y -q lynis", timeout=600)
     try:
         host.console("lynis", "audit", "system", "--quick", "--quiet", "--no-colors", check=False, timeout=900)
         told = host.console("cat", "/var/log/lynis-report.dat")
     finally:
-        host.console("sh", "-c", "apt-get purge -y -q lynis && rm -f /var/log/lynis*", timeout=600)
+        brought = sorted(_packages(host) - before)
+        host.console("apt-get", "purge", "-y", "-q", "--allow-remove-essential", *brought, timeout=600)
+        host.console("sh", "-c", "rm -f /var/log/lynis*")
     report.lynis_index = int(re.findall(r"^hardening_index=(\d+)$", told, re.MULTILINE)[0])
     said = re.findall(r"^(?:warning|suggestion)\[\]=([A-Z0-9-]+)\|([^|]*)\|([^|]*)", told, re.MULTILINE)
     report.lynis_says = sorted(
@@ -238,6 +241,10 @@ def _ask_lynis(report: Report, host: Host) -> None:
     report.add("lynis", "hardening index", f"{LYNIS_FLOOR} or more", report.lynis_index, good=good)
     warnings = re.findall(r"^warning\[\]=([A-Z0-9-]+)", told, re.MULTILINE)
     report.add("lynis", "warnings", "none", ", ".join(warnings) or "none")
+
+
+def _packages(host: Host) -> set[str]:
+    return set(host.console("dpkg-query", "--show", "--showformat", "${Package}\n").split())
 
 
 def _look_at_the_host(report: Report, host: Host, admins: tuple[str, str]) -> None:
@@ -394,7 +401,7 @@ def facts_of(host: Host, folder: str = "/opt/harbour-shop") -> dict[str, Any]:
         "sshd": sorted(lines("sshd", "-T")),
         "firewall": host.console("nft", "--stateless", "list", "table", "inet", "host", check=False).strip(),
         "kernel": dict(line.partition(" = ")[::2] for line in lines("sysctl", "--ignore", *keys)),
-        "packages": sorted(lines("dpkg-query", "--show", "--showformat", "${Package}\n")),
+        "packages": sorted(_packages(host)),
         "engine": json.loads(host.console("cat", "/etc/docker/daemon.json")),
         "units": {
             unit: [
