@@ -68,6 +68,10 @@ lab: $(VENV)/.installed ## Bring up a staging and a production server with a pro
 lab-down: $(VENV)/.installed ## Remove them
 	@$(PY) -m tests.lab hide
 
+.PHONY: audit
+audit: $(VENV)/.installed ## Let auditors measure servers made by the runbook, and write docs/audit.md (in the lab)
+	$(PY) -m tests.lab audit
+
 .PHONY: lint
 lint: $(VENV)/.installed ## Check style, types, shell scripts and workflows of this repository
 	.ci/lint

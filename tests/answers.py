@@ -13,6 +13,7 @@ DECISIONS = ("provisioning", "proxy", "database", "migrations", "backups", "deli
 RUNBOOKS = (
     "deploy-release",
     "first-hour",
+    "handle-alarm",
     "handle-leaked-secret",
     "provision-server",
     "restore-database-backup",
@@ -24,10 +25,17 @@ RUNBOOKS = (
 # What a person can run in infra/bin.
 PROGRAMS = (
     *("check", "check-image", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack", "record-images"),
-    *("remote", "rollback", "scan-image", "smoke", "status", "try"),
+    *("remote", "rollback", "scan-image", "server-alarms", "smoke", "status", "try"),
 )
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
+
+# What a server gets, whichever way it is made.
+SERVER_FILES = (
+    *("README.md", "alarms.conf", "apt-periodic.conf", "audit.rules", "coredump.conf", "daemon.json", "fail2ban.conf"),
+    *("issue", "journald.conf", "limits.conf", "modules.conf", "nftables-unit.conf", "nftables.conf", "profile.sh"),
+    *("server-alarms.service", "server-alarms.timer", "sshd.conf", "sudoers", "sysctl.conf"),
+)
 
 ALWAYS = {
     ".copier-answers.yml",
@@ -53,6 +61,7 @@ ALWAYS = {
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
+    *(f"infra/server/{name}" for name in SERVER_FILES),
     "infra/try/standin.pl",
 }
 

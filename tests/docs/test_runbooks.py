@@ -27,7 +27,7 @@ COMPOSE = re.compile(
 # Options of `docker compose` commands that take the word behind them.
 WITH_VALUE = {"--wait-timeout", "--tail", "--name", "-e"}
 COMPOSE_COMMANDS = {"config", "exec", "logs", "ps", "pull", "rm", "run", "stop", "up"}
-DOCKER_COMMANDS = {"compose", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm"}
+DOCKER_COMMANDS = {"compose", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm", "stats"}
 GH_COMMANDS = {
     "api",
     "pr checks",
@@ -286,7 +286,7 @@ def test_a_secret_is_replaced_literally_and_alone(rendered: Callable[[str], Path
 
 @somewhere
 def test_ssh_is_open_to_the_admin_networks_alone(rendered: Callable[[str], Path], profile: str) -> None:
-    code = block_with(rendered(profile) / "docs/runbooks/provision-server.md", "/usr/sbin/nft -f")
+    code = (rendered(profile) / "infra/server/nftables.conf").read_text(encoding="utf-8")
     answers = (rendered(profile) / ".copier-answers.yml").read_text(encoding="utf-8")
     networks = yaml.safe_load(answers)["admin_networks"].split()
     rules = [line for line in code.splitlines() if "dport 22" in line]

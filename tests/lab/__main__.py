@@ -1,4 +1,4 @@
-"""The laboratory from a shell: ``python -m tests.lab images|up|down|show|hide|sweep|clean``."""
+"""The laboratory from a shell: ``python -m tests.lab images|up|down|show|hide|audit|sweep|clean``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 
-from tests.lab import demonstration, engine, images
+from tests.lab import audit, demonstration, engine, images
 from tests.lab.place import PREFIX, lab_dir
 from tests.lab.shell import LabError, run, say
 
@@ -96,6 +96,7 @@ def main() -> int:
         "show": demonstration.up,
         "hide": demonstration.down,
         "hold": demonstration.hold,
+        "audit": audit.write_page,
         "sweep": sweep,
         "clean": clean,
     }

@@ -144,7 +144,7 @@ def _how_to(servers: list[Vps]) -> str:
     lines.append(f"export SSH_KEY_FILE={first.host.pipeline_key} CURL_HOME={_curl_home(servers)}")
     names = [f"  https://{name}" for server in servers for name in server.names.values()]
     admin = [
-        f"  ssh -i {server.host.key} -o UserKnownHostsFile={server.host.known_hosts} root@{server.host.address}"
+        f"  ssh -i {server.host.key} -o UserKnownHostsFile={server.host.known_hosts} admin@{server.host.address}"
         f"  # {server.environment}"
         for server in servers
     ]

@@ -1,12 +1,14 @@
 """VPSes: containers that boot systemd, with an sshd, a firewall and a Docker engine of their own.
 
-All of them stand in one network, the "internet". This machine is its gateway and plays the administrator: its address
-is the admin network. Anybody else there is an outsider. ``images/vps`` is what a host has when it is handed over.
+All of them stand in one network, the "internet", with IPv4 and IPv6. This machine is its gateway and plays the
+administrator: its addresses are the admin networks. Anybody else there is an outsider. ``images/vps-bare`` is what a
+host has when it is handed over, ``images/vps-ready`` has also what the runbook installs from Debian.
 """
 
 from __future__ import annotations
 
 import secrets
+import shlex
 import subprocess
 import tempfile
 import time
@@ -50,6 +52,18 @@ class Host:
     container: Container
     address: str
     keys: Path
+    address6: str = ""
+    image: str = ""
+
+    @property
+    def bare(self) -> bool:
+        """Whether the runbook's packages are still to be installed."""
+        return self.image.startswith("vps-bare:")
+
+    @property
+    def suite(self) -> str:
+        """Which Debian it has."""
+        return self.image.partition(":")[2]
 
     @property
     def known_hosts(self) -> Path:
@@ -94,6 +108,12 @@ class Host:
         """Run a line of shell there over SSH."""
         return run(*self.ssh_command(user, key=key), command, check=check, stdin=stdin, timeout=timeout)
 
+    def as_root(
+        self, command: str, *, check: bool = True, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run lines of shell there as root, as who administers does: over SSH as ``admin``, with sudo."""
+        return self.ssh("admin", f"sudo bash -c {shlex.quote(command)}", check=check, stdin=stdin)
+
     def write(self, path: str, text: str, *, mode: str = "0644", owner: str = "root") -> None:
         """Write a file as root."""
         self.console("install", "-D", f"--mode={mode}", f"--owner={owner}", "/dev/stdin", path, stdin=text)
@@ -128,7 +148,7 @@ class Host:
                 )
             time.sleep(0.3)
             state = self.console("systemctl", "is-system-running", check=False).strip()
-        ready = "systemctl is-active --quiet ssh docker && docker info >/dev/null 2>&1"
+        ready = "systemctl is-active --quiet ssh && { ! command -v dockerd || docker info; } >/dev/null 2>&1"
         while run("docker", "exec", self.container.id, "sh", "-c", ready, check=False).returncode:
             if time.monotonic() > until:
                 raise LabError(
@@ -143,27 +163,38 @@ class Internet:
 
     name: str
     gateway: str
+    gateway6: str
     keys: Path
     held: ExitStack
     taken: int = 10
+
+    @property
+    def admin_networks(self) -> str:
+        """The administrator's addresses, as the answer takes them."""
+        return f"{self.gateway}/32 {self.gateway6}/128"
 
     def next_address(self) -> str:
         """An address that nobody has."""
         self.taken += 1
         return f"{self.gateway.rpartition('.')[0]}.{self.taken}"
 
-    def host(self, name: str, *, registry: Registry | None = None) -> Host:
+    def sixth(self, address: str) -> str:
+        """The IPv6 address that belongs to an IPv4 one."""
+        return self.gateway6.removesuffix("1") + address.rpartition(".")[2]
+
+    def host(self, name: str, *, registry: Registry | None = None, image: str = "vps-ready:trixie") -> Host:
         """A VPS as its provider hands it over: root may come in with the administrator's key."""
         address = self.next_address()
-        image = images.ensure("vps:trixie")
+        reference = images.ensure(image)
         with step(f"booting {name}"):
-            container = self._boot(image, name, address)
-            host = Host(name, container, address, self.keys)
+            container = self._boot(reference, name, address)
+            host = Host(name, container, address, self.keys, address6=self.sixth(address), image=image)
             host.write("/etc/around", f"AROUND={self.gateway}\n")
+            host.write("/etc/apt/sources.list.d/security.list", images.security_source(host.suite))
             host.write("/root/.ssh/authorized_keys", (self.keys / "admin.pub").read_text(), mode="0600")
             host.wait()
             host_key = host.console("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
-            host.known_hosts.write_text(f"{address},{name} {host_key[0]} {host_key[1]}\n")
+            host.known_hosts.write_text(f"{address},{host.address6},{name} {host_key[0]} {host_key[1]}\n")
             if registry:
                 host.console("systemctl", "enable", "--quiet", "--now", f"registry@{registry.port}.socket")
         return host
@@ -175,7 +206,8 @@ class Internet:
         self.held.callback(run, "docker", "volume", "rm", "--force", volume, check=False)
         self.held.callback(run, "docker", "rm", "--force", "--volumes", full, check=False)
         run(
-            *("docker", "run", "--detach", "--name", full, "--hostname", name, "--network", self.name, "--ip", address),
+            *("docker", "run", "--detach", "--name", full, "--hostname", name, "--network", self.name),
+            *("--ip", address, "--ip6", self.sixth(address)),
             *(*SYSTEMD, *(LEGACY if Path("/sys/fs/cgroup/memory").exists() else [])),
             *("--volume", f"{volume}:/var/lib/docker", image),
         )
@@ -183,8 +215,13 @@ class Internet:
 
     def outsider(self, *options: str) -> Container:
         """Somebody else on the internet, with a port scanner."""
-        options = ("--network", self.name, "--ip", self.next_address(), *options)
-        return self.held.enter_context(started(images.ensure("outsider:1"), options=options))
+        return self.stranger("outsider:1", *options)
+
+    def stranger(self, image: str, *options: str) -> Container:
+        """Somebody else on the internet, with the programs of ``image``."""
+        address = self.next_address()
+        options = ("--network", self.name, "--ip", address, "--ip6", self.sixth(address), *options)
+        return self.held.enter_context(started(images.ensure(image), options=options))
 
 
 @contextmanager
@@ -192,25 +229,28 @@ def internet(registry: Registry | None = None) -> Iterator[Internet]:
     """A network for VPSes; they and it are gone when the block ends."""
     name = f"{PREFIX}net-{secrets.token_hex(3)}"
     with ExitStack() as held:
-        gateway = _create(name)
+        gateway, gateway6 = _create(name)
         held.callback(run, "docker", "network", "rm", name, check=False)
         keys = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=f"{PREFIX}keys-")))
         for owner in ("admin", "pipeline"):
             new_key(keys / owner)
         if registry:
             held.enter_context(registry.also_at(gateway))
-        yield Internet(name, gateway, keys, held)
+        yield Internet(name, gateway, gateway6, keys, held)
 
 
-def _create(name: str) -> str:
-    """Make the network in a range that no other one has; its gateway's address."""
+def _create(name: str) -> tuple[str, str]:
+    """Make the network in ranges that no other one has; its gateway's addresses."""
     for _ in range(20):
         begin = f"10.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}"
+        begin6 = f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::"
         made = run(
-            "docker", "network", "create", "--subnet", f"{begin}.0/24", "--gateway", f"{begin}.1", name, check=False
+            *("docker", "network", "create", "--subnet", f"{begin}.0/24", "--gateway", f"{begin}.1"),
+            *("--ipv6", "--subnet", f"{begin6}/64", "--gateway", f"{begin6}1", name),
+            check=False,
         )
         if made.returncode == 0:
-            return f"{begin}.1"
+            return f"{begin}.1", f"{begin6}1"
     raise LabError(f"no network could be made: {made.stderr}")
 
 

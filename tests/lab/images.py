@@ -121,7 +121,11 @@ _ALL = [
     Recipe("api-chiseled:1", folder="api-chiseled", images={"TOOLS": "alpine:1"}, go=True),
     Recipe("web:1", base="node:24", folder="web"),
     Recipe("vps:trixie", base="debian:trixie", folder="vps"),
+    Recipe("vps-bare:trixie", base="debian:trixie", folder="vps-bare"),
+    Recipe("vps-ready:trixie", base="vps-bare:trixie", folder="vps-ready"),
+    Recipe("vps-bare:bookworm", base="debian:bookworm", folder="vps-bare"),
     Recipe("outsider:1", base="debian:trixie", folder="outsider"),
+    Recipe("auditor:1", base="debian:trixie", folder="auditor"),
     Recipe("runner:1", base="debian:trixie", folder="runner"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
@@ -253,12 +257,17 @@ def _mirror() -> str:
     return found[0]
 
 
-def _debian_sources() -> list[str]:
+def security_source(suite: str) -> str:
+    """The line of sources.list by which a host of ``suite`` finds security updates where this machine finds its own."""
+    return "".join(f"deb {address} {suite}-security main\n" for address in _debian_sources("Debian-Security")[:1])
+
+
+def _debian_sources(label: str = "Debian") -> list[str]:
     listed = run(
         *("apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"),
         "Created-By: Packages",
     )
-    return [line.split("|")[3] for line in listed.stdout.splitlines() if line.startswith("Debian|Debian|main|")]
+    return [line.split("|")[3] for line in listed.stdout.splitlines() if line.startswith(f"Debian|{label}|main|")]
 
 
 def _build(wanted: Recipe, key: str) -> None:

@@ -17,6 +17,8 @@ from tests.lab.shell import LabError, clean_environment, run
 from tests.lab.traffic import Site
 
 RUNBOOK = "docs/runbooks/provision-server.md"
+# A host is rebooted once, at the end. Clock and audit are the kernel's, which a container shares with its machine.
+LEFT_OUT = re.compile(r"(?m)^(?:reboot|timedatectl .*|auditctl .*|systemctl restart auditd)$")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Vps:
     repository: Repository
     environment: str
     env: dict[str, str] = field(default_factory=dict)
+    root_may_come_in: bool = True
 
     @property
     def folder(self) -> str:
@@ -104,13 +107,10 @@ class Vps:
 
     def provision(self) -> None:
         """Make it ready by the runbook, as a person would; what the image has already is not fetched again."""
+        if self.host.suite == "bookworm":
+            self._lend_compose()
         for block in reading.blocks(self.repository.path / RUNBOOK):
-            if block.place == "root" and "apt-get" not in block.code:
-                code = re.sub(r"(?m)^reboot$", "", block.code)
-                code = code.replace("environment=staging", f"environment={self.environment}")
-                self.host.ssh("root", f"set -euo pipefail\n{code}")
-            elif block.place == "machine" and re.search("bin/entry|bin/pull|undo-firewall", block.code):
-                self._on_the_machine(block.code)
+            self.paste(block)
         self.host.reboot()
         self._write_env()
         public = self.host.pipeline_key.with_suffix(".pub").read_text(encoding="utf-8")
@@ -124,6 +124,33 @@ class Vps:
             + self.host.known_hosts.read_text(encoding="utf-8"),
             encoding="utf-8",
         )
+
+    def paste(self, block: reading.Block) -> None:
+        """Run a block of the runbook where it belongs, unless it is not for here."""
+        if block.place == "root" and self._is_for_here(block.code):
+            code = LEFT_OUT.sub("", block.code)
+            code = "set -euo pipefail\n" + code.replace("environment=staging", f"environment={self.environment}")
+            if self.host.bare and self.host.suite == "bookworm":
+                code = code.replace("docker.io docker-cli docker-compose", "docker.io")
+            if self.root_may_come_in:
+                self.host.ssh("root", code)
+            else:
+                self.host.as_root(code)
+        elif block.place == "machine" and re.search(r"tar -C infra|sudo id|undo-sshd|undo-firewall", block.code):
+            self._on_the_machine(block.code)
+            self.root_may_come_in = self.root_may_come_in and "undo-sshd" not in block.code
+
+    def _is_for_here(self, code: str) -> bool:
+        """Whether a person would paste it here: not what an editor is opened for, not the other Debian's packages."""
+        if "nano " in code:
+            return False
+        return "apt-get" not in code or (self.host.bare and "download.docker.com" not in code)
+
+    def _lend_compose(self) -> None:
+        """Give Debian 12 a Compose: Docker's own packages, which have it, are in no registry that a test can reach."""
+        plugins = "/usr/local/lib/docker/cli-plugins"
+        self.host.console("mkdir", "-p", plugins)
+        run("docker", "cp", f"{plugins}/docker-compose", f"{self.host.container.id}:{plugins}/docker-compose")
 
     def _on_the_machine(self, code: str) -> None:
         ssh = " ".join(self.host.ssh_command("")[:-1])

@@ -142,7 +142,16 @@ def test_a_release_arrives_over_ssh_by_a_key_that_can_do_nothing_else(server: Vp
     assert sftp.returncode != 0
 
 
-@pytest.mark.parametrize("user", ["root", "deploy"])
+def test_root_does_not_come_in_with_the_right_key_either(server: Vps) -> None:
+    assert server.host.as_root("id -u").stdout.strip() == "0"
+    told = server.host.ssh("root", "true", check=False)
+    assert told.returncode != 0
+    assert "Permission denied (publickey)" in told.stderr
+    told = server.host.ssh("deploy", "sudo -n true", check=False)
+    assert told.returncode != 0
+
+
+@pytest.mark.parametrize("user", ["root", "admin", "deploy"])
 def test_nobody_comes_in_without_a_key(server: Vps, user: str) -> None:
     server.host.console("chpasswd", stdin=f"{user}:a password that is known\n")
     ssh = server.host.ssh_command(user)
