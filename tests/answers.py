@@ -73,12 +73,15 @@ ANSIBLE = {
         *("group_vars/all/10-settings.yml", "group_vars/all/20-custom.yml"),
         *("host_vars/production.yml", "host_vars/staging.yml", "inventory/hosts.yml"),
         *("tasks/prove.yml", "tasks/refuse.yml"),
-        *(f"roles/{role}/tasks/main.yml" for role in ("access", "alarms", "app", "base", "docker", "fail2ban", "firewall")),
+        *(
+            f"roles/{role}/tasks/main.yml"
+            for role in ("access", "alarms", "app", "base", "docker", "fail2ban", "firewall")
+        ),
         *(f"roles/{role}/handlers/main.yml" for role in ("access", "base", "docker", "fail2ban")),
         *("roles/access/files/undo-access", "roles/alarms/templates/alarms.conf.j2"),
         *("roles/app/tasks/pull.yml", "roles/app/templates/pull.service.j2", "roles/app/templates/pull.timer.j2"),
         *("roles/base/tasks/swap.yml", "roles/base/templates/reboot.conf.j2"),
-        *("roles/docker/tasks/repository.yml", "roles/docker/vars/main.yml"),
+        *("roles/docker/tasks/repository.yml", "roles/docker/vars/main.yml", "roles/access/vars/main.yml"),
         *("roles/docker/templates/docker.sources.j2", "roles/docker/templates/preferences.j2"),
     )
 }
