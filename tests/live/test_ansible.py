@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests import profiles, rendering
-from tests.lab import hosts, images
+from tests.lab import audit, hosts, images
 from tests.lab.ansible import Playbook, Run
 from tests.lab.registry import Registry
 from tests.lab.shell import run
-from tests.lab.vps import Repository
+from tests.lab.vps import Repository, Vps
 
 pytestmark = pytest.mark.live
 
@@ -179,6 +179,15 @@ def test_everything_is_back_after_a_reboot_and_a_release_arrives(
     assert f"Release {release.name} serves" in told.stdout
     assert server.live()["RELEASE"] == release.name
     assert server.smoke().stdout.count("ok") == 2
+
+
+def test_the_server_is_the_same_as_one_that_the_runbook_made(
+    converged: dict[str, Playbook], internet: hosts.Internet, registry: Registry, repository: Repository
+) -> None:
+    by_hand = Vps(internet.host("by-hand", registry=registry, image="vps-bare:trixie"), repository, "staging")
+    by_hand.provision()
+    playbook = converged["staging"]
+    assert audit.differences(audit.facts_of(playbook.host), audit.facts_of(by_hand.host)) == []
 
 
 @pytest.mark.parametrize("environment", SUITES)
