@@ -72,7 +72,16 @@ def test_ansible_reads_the_playbook_and_finds_both_servers(projects: list[Path],
         for words in (["--syntax-check"], ["--list-hosts"]):
             command: list[str | Path] = [require("ansible-playbook"), *words, "site.yml"]
             told = run(command, cwd=project / FOLDER, env=environment(tmp_path)).stdout
-        assert told.split()[-2:] == ["staging", "production"]
+        assert sorted(told.split()[-2:]) == ["production", "staging"]
+
+
+def test_what_fails_on_staging_never_reaches_production(projects: list[Path], tmp_path: Path) -> None:
+    nowhere = ["-e", "ansible_host=127.0.0.1", "-e", "ansible_port=1", "-e", "ansible_ssh_retries=0"]
+    command: list[str | Path] = [require("ansible-playbook"), "site.yml", *nowhere]
+    told = run(command, cwd=projects[0] / FOLDER, env=environment(tmp_path), check=False)
+    assert told.returncode != 0
+    assert "[staging]" in told.stdout + told.stderr
+    assert "[production]" not in told.stdout + told.stderr
 
 
 def test_yamllint(projects: list[Path]) -> None:

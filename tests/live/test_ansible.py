@@ -24,7 +24,7 @@ pytestmark = pytest.mark.live
 SUITES = {"staging": "trixie", "production": "bookworm"}
 SERVICES = ["docker", "fail2ban", "nftables", "ssh", "unattended-upgrades"]
 TIMERS = ["server-alarms.timer"]
-UNDO_SECONDS = 40
+UNDO_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
