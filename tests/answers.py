@@ -65,6 +65,27 @@ ALWAYS = {
     "infra/try/standin.pl",
 }
 
+# What Ansible needs, wherever servers are set up with it.
+ANSIBLE = {
+    f"infra/ansible/{name}"
+    for name in (
+        *(".ansible-lint", "README.md", "ansible.cfg", "site.yml", "filter_plugins/admitted.py"),
+        *("group_vars/all/10-settings.yml", "group_vars/all/20-custom.yml"),
+        *("host_vars/production.yml", "host_vars/staging.yml", "inventory/hosts.yml"),
+        *("tasks/prove.yml", "tasks/refuse.yml"),
+        *(
+            f"roles/{role}/tasks/main.yml"
+            for role in ("access", "alarms", "app", "base", "docker", "fail2ban", "firewall")
+        ),
+        *(f"roles/{role}/handlers/main.yml" for role in ("access", "base", "docker", "fail2ban")),
+        *("roles/access/files/undo-access", "roles/alarms/templates/alarms.conf.j2"),
+        *("roles/app/tasks/pull.yml", "roles/app/templates/pull.service.j2", "roles/app/templates/pull.timer.j2"),
+        *("roles/base/tasks/swap.yml", "roles/base/templates/reboot.conf.j2"),
+        *("roles/docker/tasks/repository.yml", "roles/docker/vars/main.yml", "roles/access/vars/main.yml"),
+        *("roles/docker/templates/docker.sources.j2", "roles/docker/templates/preferences.j2"),
+    )
+}
+
 
 def recorded(project: Path) -> dict[str, Any]:
     """Read the answers file of a project."""
@@ -93,6 +114,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *(f"infra/bin/{name}" for name in programs(answers)),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *(["Dockerfile.worker"] if answers["worker"] else []),
+        *(ANSIBLE if "ansible" in answers["provisioning"] else []),
         *(f"Dockerfile.{front}" for front in fronts),
         f"{decisions}/template.md",
         *(

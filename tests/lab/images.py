@@ -223,7 +223,7 @@ def _bootstrap(suite: str, reference: str, key: str) -> None:
         root = Path(parent, "root")
         run(
             *("nice", "debootstrap", "--variant=minbase", "--include=ca-certificates"),
-            *(suite, root, _mirror(), "sid"),  # the script for every suite that this debootstrap is too old to know
+            *(suite, root, debian_mirror(), "sid"),  # the script for suites that this debootstrap is too old for
             timeout=BUILD_SECONDS,
         )
         for junk in JUNK:
@@ -246,7 +246,7 @@ def _bootstrap(suite: str, reference: str, key: str) -> None:
             raise LabError(f"{reference} could not be imported: {tail(imported.stderr)}")
 
 
-def _mirror() -> str:
+def debian_mirror() -> str:
     """The address of Debian's main archive in this machine's apt sources."""
     found = _debian_sources()
     if not found:  # origin and label are known only after an update

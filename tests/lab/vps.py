@@ -158,12 +158,17 @@ class Vps:
         run("bash", "-euo", "pipefail", "-c", function + code, cwd=self.repository.path)
 
     def _write_env(self) -> None:
-        self.env = environment_of(self.repository.path)
-        for name in ("HTTP_PORT", "HTTPS_PORT"):
-            del self.env[name]
-        for service, hostname in self.names.items():
-            self.env[f"{service.upper().replace('-', '_')}_HOSTNAME"] = hostname
+        self.env = self.values()
         self.write_env()
+
+    def values(self) -> dict[str, str]:
+        """What a person would write into ``.env``."""
+        values = environment_of(self.repository.path)
+        for name in ("HTTP_PORT", "HTTPS_PORT"):
+            del values[name]
+        for service, hostname in self.names.items():
+            values[f"{service.upper().replace('-', '_')}_HOSTNAME"] = hostname
+        return values
 
     def write_env(self, **changes: str) -> None:
         """Write ``.env`` anew, as a person would."""

@@ -86,7 +86,8 @@ def test_text_files_end_with_one_line_feed_and_have_no_trailing_spaces(
             for number, line in enumerate(text.split("\n"), start=1)
             if line != line.rstrip() or "\n\n\n" in line
         ]
-        if "\n\n\n" in text:
+        # Python's own style has two between functions.
+        if "\n\n\n" in text and not file.endswith(".py"):
             wrong.append(f"{file}: several empty lines in a row")
     assert wrong == []
 
