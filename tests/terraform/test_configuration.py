@@ -143,23 +143,6 @@ def test_data_that_only_the_providers_backups_save_stays_on_the_disk_that_they_s
     assert "production = true\n" in values
 
 
-def test_the_backend_takes_what_backend_hcl_says_and_nothing_secret_from_a_file(
-    configuration: Callable[[str], Path],
-) -> None:
-    folder = configuration("terraform")
-    told = terraform(
-        folder,
-        *("init", "-backend-config=backend.hcl", '-backend-config=endpoints={s3="http://127.0.0.1:9"}', "-no-color"),
-        "-backend-config=max_retries=0",
-        check=False,
-        AWS_ACCESS_KEY_ID="made-up",
-        AWS_SECRET_ACCESS_KEY="made-up",
-        AWS_SSE_CUSTOMER_KEY="bWFkZS11cC1rZXktb2YtMzItYnl0ZXMtZm9yLXRlc3Q=",
-    )
-    # The configuration is right: the storage is asked, and nobody is there.
-    assert "connection refused" in told.stderr, told.stderr
-
-
 def test_the_script_that_mounts_the_volume_is_clean(rendered: Callable[[str], Path]) -> None:
     run(
         [

@@ -37,7 +37,9 @@ def test_an_untouched_project_becomes_what_a_fresh_copy_would_be(
         file: content
         for file, content in rendering.contents(project).items()
         if re.match(
-            r"Dockerfile\.|\.dockerignore|\.pre-commit-config|\.gitignore|infra/custom/|docs/(adr|decisions)/", file
+            r"Dockerfile\.|\.dockerignore|\.pre-commit-config|\.gitignore|infra/custom/|docs/(adr|decisions)/"
+            r"|infra/terraform/(custom|backend\.hcl)",
+            file,
         )
     }
     releases.update(project)
