@@ -144,14 +144,7 @@ def test_data_that_only_the_providers_backups_save_stays_on_the_disk_that_they_s
 
 
 def test_the_script_that_mounts_the_volume_is_clean(rendered: Callable[[str], Path]) -> None:
-    run(
-        [
-            require("shellcheck"),
-            "--enable=all",
-            "--exclude=SC2250,SC2312",
-            rendered("terraform") / "infra/terraform/mount-data-volume.sh",
-        ]
-    )
+    run([require("shellcheck"), rendered("terraform") / "infra/terraform/mount-data-volume.sh"])
 
 
 def test_nobody_can_plan_before_somebody_can_log_in(configuration: Callable[[str], Path]) -> None:

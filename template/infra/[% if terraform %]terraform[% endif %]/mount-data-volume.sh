@@ -15,8 +15,14 @@ for _ in {1..120}; do
 done
 [ -b "$device" ] || { echo "mount-data-volume: $device did not appear within ten minutes" >&2; exit 1; }
 
-# A volume that was used before keeps what it holds.
-blkid "$device" >/dev/null || mkfs.ext4 -q "$device"
+# Only what is certainly empty is formatted: a volume that was used before keeps what it holds.
+status=0
+blkid -p "$device" >/dev/null || status=$?
+case $status in
+  0) ;;
+  2) mkfs.ext4 -q "$device" ;;
+  *) echo "mount-data-volume: it is not clear what $device holds (blkid: $status), so it is left alone" >&2; exit 1 ;;
+esac
 
 mkdir -p "$data" "$volumes"
 grep -q " $data " /etc/fstab || printf '%s %s ext4 defaults,nofail,discard 0 2\n' "$device" "$data" >>/etc/fstab
