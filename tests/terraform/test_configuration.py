@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,11 +34,13 @@ def test_both_providers_processors_states_databases_and_ways_of_delivery_are_amo
         assert offered <= {given.get(question) for given in recorded}, question
 
 
-def test_every_file_is_formatted(rendered: Callable[[str], Path]) -> None:
+def test_every_file_is_formatted(rendered: Callable[[str], Path], tmp_path: Path) -> None:
     folders = [rendered(name) / "infra/terraform" for name in COMBINATIONS]
-    for folder in folders:
-        told = terraform(folder, "fmt", "-check", "-diff", "-recursive", check=False)
-        assert told.returncode == 0, (folder, told.stdout)
+    told = terraform(folders[0], "fmt", "-check", "-diff", "-recursive", *map(str, folders), check=False)
+    assert told.returncode == 0, told.stdout
+    broken = shutil.copytree(folders[-1], tmp_path / "broken")
+    (broken / "custom.tf").write_text("locals {\na=1\n}\n", encoding="utf-8")
+    assert terraform(broken, "fmt", "-check", "-recursive", str(folders[0]), str(broken), check=False).returncode == 3
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
