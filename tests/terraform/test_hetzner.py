@@ -193,6 +193,17 @@ def test_the_rule_of_a_deploy_is_left_alone_by_terraform_and_the_permanent_ones_
     assert life.finds_nothing_to_do()
 
 
+def test_another_way_of_delivery_renames_firewalls_and_leaves_no_server_open(life: Life) -> None:
+    environments = ("harbour-shop-production", "harbour-shop-staging")
+    life.apply("-var", "temporary_rules=false")
+    alone = {name: len(each["rules"]) for name, each in life.cloud.named("firewalls").items()}
+    assert alone == dict.fromkeys(environments, 5)
+    life.apply()
+    both = {name: len(each["rules"]) for name, each in life.cloud.named("firewalls").items()}
+    assert both == {**dict.fromkeys(environments, 0), **{f"{name}-permanent": 5 for name in environments}}
+    assert all(len(each["applied_to"]) == 1 for each in life.cloud.named("firewalls").values())
+
+
 PROTECTED = ("hcloud_server.server", "hcloud_primary_ip.ipv4", "hcloud_primary_ip.ipv6", "hcloud_volume.data")
 
 
