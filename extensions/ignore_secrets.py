@@ -19,8 +19,16 @@ EXCEPTIONS = {
     "!infra/custom/*.env": re.compile(r"\.env|infra"),
     "!infra/bin/": re.compile(r"(?i)b\]?in|infra"),
     "!infra/bin/**": re.compile(r"(?i)b\]?in|infra"),
+    # What Terraform's usual .gitignore leaves out: values, which hold no secret here, and the lock file.
+    "!infra/terraform/*.tfvars": re.compile(r"tfvars|infra|terraform"),
+    "!infra/terraform/*_override.tf": re.compile(r"override|infra|terraform"),
+    "!infra/terraform/.terraform.lock.hcl": re.compile(r"\.terraform|hcl|infra"),
 }
-IGNORED = (".env", ".env.*", "infra/.env", "infra/migrations/", "release.env")
+IGNORED = (
+    *(".env", ".env.*", "infra/.env", "infra/migrations/", "release.env"),
+    # Terraform's: providers, and files that hold whatever its resources hold.
+    *(".terraform/", "*.tfstate", "*.tfstate.*", "*.tfplan", "crash.log", "crash.*.log"),
+)
 LINES = (*IGNORED, *EXCEPTIONS)
 
 

@@ -22,11 +22,13 @@ USED_ANSWERS = (
     "database",
     "decisions_dir",
     "frontends",
+    "hosting_provider",
     "image_repository",
     "migrations",
     "postgres_version",
     "production_domain",
     "project_slug",
+    "provisioning",
     "proxy",
     "staging_domain",
     "worker",
@@ -73,11 +75,14 @@ def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any
     bundle = context.get("migrations") == "ef_bundle"
     proxy = str(context.get("proxy", "caddy"))
     directory = str(context.get("decisions_dir", ""))
+    provisioned = context.get("provisioning") in ("terraform", "terraform_ansible")
     return {
         "fronts": [
             frontend(name, primary=index == 0, production_domain=production_domain, staging_domain=staging_domain)
             for index, name in enumerate(names)
         ],
+        # Whose servers Terraform makes; empty when it makes none.
+        "terraform": str(context.get("hosting_provider", "")) if provisioned else "",
         "managed_database": context.get("database") == "managed",
         # What this repository builds: name (image suffix and bake target) and the variable that holds its reference.
         "own_images": [

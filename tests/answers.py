@@ -103,6 +103,22 @@ def front_ends(answers: dict[str, Any]) -> list[str]:
     return [name for name in re.split(r"[ ,]+", answers["frontends"]) if name]
 
 
+def terraform_files(answers: dict[str, Any]) -> set[str]:
+    """Name the files of Terraform."""
+    if answers.get("provisioning") not in {"terraform", "terraform_ansible"}:
+        return set()
+    provider = answers["hosting_provider"]
+    names = {
+        *("README.md", "cloud-init.tf", "custom.auto.tfvars", "custom.tf", "main.tf", "mount-data-volume.sh"),
+        *("outputs.tf", "terraform.tfvars", "variables.tf", "versions.tf", "tests/refused.tftest.hcl"),
+        *("addresses.tf", "firewall.tf", "network.tf", "servers.tf", "storage.tf"),
+        *(f"variables-{provider}.tf", f"tests/{provider}.tftest.hcl"),
+        *(["backend.tf", "backend.hcl"] if answers["terraform_state"] == "object_storage" else []),
+        *(["database.tf"] if answers.get("database") == "managed" else []),
+    }
+    return {f"infra/terraform/{name}" for name in names}
+
+
 def expected_files(answers: dict[str, Any]) -> set[str]:
     """Name every file that a project with these recorded answers has, and no other."""
     fronts = front_ends(answers)
@@ -113,6 +129,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
         *(f"infra/bin/{name}" for name in programs(answers)),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
+        *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),
         *(ANSIBLE if "ansible" in answers["provisioning"] else []),
         *(f"Dockerfile.{front}" for front in fronts),

@@ -114,6 +114,22 @@ PROFILES: dict[str, Answers] = {
         "project_slug": "obrien",
     },
     "runner": {**REQUIRED, "delivery": "self_hosted_runner", "hosting_provider": "other"},
+    "terraform": {**REQUIRED, "provisioning": "terraform"},
+    "terraform-local": {
+        **REQUIRED,
+        "provisioning": "terraform_ansible",
+        "terraform_state": "local",
+        "server_architecture": "arm64",
+        "delivery": "self_hosted_runner",
+        "backup_method": "provider_snapshots",
+    },
+    "terraform-ovh": {
+        **REQUIRED,
+        "provisioning": "terraform",
+        "hosting_provider": "ovh",
+        "database": "managed",
+        "admin_networks": "203.0.113.7/32 2001:db8:12::/48",
+    },
     "no-www": {**REQUIRED, "www_redirect": False},
 }
 

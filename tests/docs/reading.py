@@ -24,6 +24,9 @@ PROFILES = [
     "nginx-managed",
     "managed-bundle",
     "runner",
+    "terraform",
+    "terraform-local",
+    "terraform-ovh",
     "name-with-markup",
 ]
 

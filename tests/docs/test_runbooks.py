@@ -40,12 +40,21 @@ GH_COMMANDS = {
     "workflow run",
 }
 # Made on the server by a runbook, not part of the project.
-MADE = {"infra/custom/known_hosts", "infra/.env"}
+MADE = {
+    *("infra/custom/known_hosts", "infra/.env"),
+    *("infra/terraform/custom_override.tf", "infra/terraform/.terraform.lock.hcl", "infra/ansible/inventory/hosts.yml"),
+}
+
+
+def with_commands(project: Path) -> list[Path]:
+    """Return the documents whose lines are pasted."""
+    others = [project / "infra" / "README.md", project / "infra" / "terraform" / "README.md"]
+    return [*reading.runbooks(project), *(path for path in others if path.exists())]
 
 
 def commands(project: Path) -> Iterator[tuple[str, str]]:
     """Return each line of code with the runbook that it is in; a line that goes on counts as one."""
-    for document in [*reading.runbooks(project), project / "infra" / "README.md"]:
+    for document in with_commands(project):
         for block in reading.blocks(document):
             if block.language == "bash":
                 for line in re.sub(r"\\\n\s*", " ", block.code).splitlines():
@@ -67,12 +76,12 @@ def test_the_blocks_of_a_runbook_are_clean_shell_and_set_what_they_use(
     """All blocks of one place are one script: a variable that no earlier block has set is found."""
     shellcheck = tooling.require("shellcheck")
     scripts = []
-    for document in [*reading.runbooks(rendered(profile)), rendered(profile) / "infra" / "README.md"]:
+    for document in with_commands(rendered(profile)):
         for place in reading.PLACES:
             shell = [block for block in reading.blocks(document) if block.language == "bash"]
             code = "\n".join(block.code for block in shell if block.place == place)
             if code:
-                script = tmp_path / f"{document.stem}.{place}.sh"
+                script = tmp_path / f"{document.parent.name}.{document.stem}.{place}.sh"
                 # A pasted line cannot exit; a remote command is expanded here on purpose; some variables are only
                 # read by a person, or by a block of another place; a project may have one service only.
                 script.write_text(f"# shellcheck disable=SC2164,SC2029,SC2034,SC2043\n{code}", encoding="utf-8")

@@ -22,6 +22,7 @@ class Request:
     headers: Mapping[str, str]
     body: Any
     client: str
+    parameters: tuple[tuple[str, str], ...] = ()  # the query as it stands, with names that come several times
 
 
 Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
@@ -43,6 +44,7 @@ def serve(answer: Callable[[Request], Answer], address: str = "127.0.0.1") -> It
                     {name.lower(): value for name, value in self.headers.items()},
                     json.loads(content) if content.strip() else None,
                     self.client_address[0],
+                    tuple(urllib.parse.parse_qsl(parts.query)),
                 )
             )
             told = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
@@ -51,9 +53,10 @@ def serve(answer: Callable[[Request], Answer], address: str = "127.0.0.1") -> It
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()
-            self.wfile.write(told)
+            if self.command != "HEAD":
+                self.wfile.write(told)
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the base class's names
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the base class's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

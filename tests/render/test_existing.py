@@ -47,7 +47,10 @@ NUMBERS = {
     # The record that is there keeps its number, and the others follow the highest of the project's own.
     "a title of ours": {"provisioning": 1, "proxy": 6, "database": 7, "migrations": 8, "backups": 9, "delivery": 10},
 }
-IGNORED = (".env", "infra/.env", ".env.production", "infra/migrations/migrate.sql", "release.env")
+IGNORED = (
+    *(".env", "infra/.env", ".env.production", "infra/migrations/migrate.sql", "release.env"),
+    *("infra/terraform/terraform.tfstate", "infra/terraform/.terraform/providers", "infra/terraform/apply.tfplan"),
+)
 GITIGNORES = {
     "none": None,
     "short": b"node_modules/\n",
@@ -60,6 +63,7 @@ GITIGNORES = {
     ".NET": b"[Dd]ebug/\n[Bb]in/\n[Oo]bj/\n",
     ".NET, file by file": b"**/[Bb]in/*\n*.user\n",
     "bin after our exception": b"!infra/bin/\nbin/\n",
+    "Terraform's": b"**/.terraform/*\n*.tfstate\n*.tfvars\n*.tfvars.json\noverride.tf\n*_override.tf\n.terraform*\n",
     "no UTF-8": b"# caf\xe9\nnode_modules/\n",
 }
 
@@ -150,9 +154,9 @@ def test_a_newcomer_types_four_answers_and_presses_enter_for_the_rest(
 ) -> None:
     person = typing_person.copy(source, tmp_path / "my-app", profiles.REQUIRED)
     assert person.declined == []
-    assert person.asked == [name for name in profiles.questions() if name not in {"topology", "database"}], (
-        "a question without a choice was asked, or one was left out"
-    )
+    assert person.asked == [
+        name for name in profiles.questions() if name not in {"topology", "database", "terraform_state"}
+    ], "a question without a choice was asked, or one was left out"
     expected = rendering.contents(rendered("default"))
     assert rendering.changes(expected, rendering.contents(tmp_path / "my-app")) == []
 
@@ -166,7 +170,9 @@ def test_secrets_are_ignored_and_what_is_generated_is_not_whatever_gitignore_sai
     rendering.render(source, project, profiles.REQUIRED, overwrite=False, skip_if_exists=["**"])
     for path in IGNORED:
         assert run(["git", "check-ignore", path], cwd=project, check=False).returncode == 0, f"{path} is not ignored"
-    for path in (".env.example", *generated("another title") - {".gitignore"}):
+    terraform = ("terraform.tfvars", "custom.auto.tfvars", "custom_override.tf", ".terraform.lock.hcl")
+    ours = [".env.example", *(f"infra/terraform/{file}" for file in terraform)]
+    for path in (*ours, *generated("another title") - {".gitignore"}):
         assert run(["git", "check-ignore", path], cwd=project, check=False).returncode == 1, f"{path} is ignored"
     after = (project / ".gitignore").read_bytes()
     assert after.startswith(before or b"")

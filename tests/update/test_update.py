@@ -38,7 +38,7 @@ def test_an_untouched_project_becomes_what_a_fresh_copy_would_be(
         for file, content in rendering.contents(project).items()
         if re.match(
             r"Dockerfile\.|\.dockerignore|\.pre-commit-config|\.gitignore|infra/custom/|docs/(adr|decisions)/"
-            r"|infra/ansible/(inventory/|host_vars/|group_vars/all/20-custom\.yml)",
+            r"|infra/ansible/(inventory/|host_vars/|group_vars/all/20-custom\.yml)|infra/terraform/(custom|backend\.hcl)",
             file,
         )
     }

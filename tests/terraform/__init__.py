@@ -1,0 +1,1 @@
+"""Terraform reads, tests, plans and applies what is generated, with the real providers."""
