@@ -15,6 +15,9 @@ history=$state/history
 # The numbers by which a server is refused.
 readonly minimum_engine=20.10 minimum_compose=2.24
 
+# Programs in containers read what is written to proxy/ and releases/, whatever this login's own mask is.
+umask 022
+
 # What nobody foresaw is not passed over in silence.
 set -E
 tell_surprises() { trap 'printf "%s: stopped at %s line %s: %s\n" "${0##*/}" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR; }
