@@ -131,7 +131,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),
-        *(ANSIBLE if "ansible" in answers["provisioning"] else []),
+        *(ANSIBLE if "ansible" in answers.get("provisioning", "") else []),
         *(f"Dockerfile.{front}" for front in fronts),
         f"{decisions}/template.md",
         *(
