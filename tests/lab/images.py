@@ -120,7 +120,6 @@ _ALL = [
     Recipe("api-alpine:1", base="alpine:1", folder="api-alpine", go=True),
     Recipe("api-chiseled:1", folder="api-chiseled", images={"TOOLS": "alpine:1"}, go=True),
     Recipe("web:1", base="node:24", folder="web"),
-    Recipe("vps:trixie", base="debian:trixie", folder="vps"),
     Recipe("vps-bare:trixie", base="debian:trixie", folder="vps-bare"),
     Recipe("vps-ready:trixie", base="vps-bare:trixie", folder="vps-ready"),
     Recipe("vps-bare:bookworm", base="debian:bookworm", folder="vps-bare"),
