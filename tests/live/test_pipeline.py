@@ -314,5 +314,5 @@ def test_a_server_that_fetches_its_releases_is_reached_by_nobody(
     assert len(world.staging.there("cat state/history").splitlines()) == count
     assert not [rules for _, rules in world.cloud.history[2:] if rules], "the firewall was touched"
     assert "sshd" not in world.staging.host.console(
-        "sh", "-c", f"journalctl -u ssh | grep Accepted | grep -v {world.internet.gateway} || true"
+        "sh", "-c", f"journalctl -u ssh | grep 'Accepted publickey' | grep -v {world.internet.gateway} || true"
     )
