@@ -19,7 +19,6 @@ pytestmark = pytest.mark.live
 # One change of each kind shows the behaviour; FULL=1 repeats it until the figures mean something.
 FULL = bool(os.environ.get("FULL"))
 ROUNDS = 10 if FULL else 1
-LONGEST = 0.5  # seconds
 
 
 @pytest.mark.alone
@@ -32,18 +31,15 @@ def test_nobody_notices_deploys_and_rollbacks(
         "second", API_IMAGE=pushed("api", "2"), WEB_IMAGE=pushed("web", "2"), WORKER_IMAGE=pushed("worker", "2")
     )
     before = server.running()
-    stalls: list[float] = []
-    # What the deploy does comes every time; what else this machine does, does not.
-    while len(stalls) < 3 and (not stalls or stalls[-1] >= LONGEST):
-        with traffic(server.site) as seen:
-            for _ in range(ROUNDS):
-                server.deploy("second")
-                server.script("rollback")
+    with traffic(server.site) as seen:
+        for _ in range(ROUNDS):
             server.deploy("second")
-        assert seen.failed == []
-        stalls.append(seen.longest)
-    figures.add(f"{2 * ROUNDS + 1} deploys and rollbacks in a row, {proxy}", seen.summary())
-    assert min(stalls) < LONGEST, seen.report()
+            server.script("rollback")
+        server.deploy("second")
+    changes = 2 * ROUNDS + 1
+    figures.add(f"{changes} deploys and rollbacks in a row, {proxy}", seen.summary())
+    assert seen.failed == []
+    assert seen.longest < 0.5, seen.report()
     assert {"1", "2"} <= seen.versions
     assert seen.slow_completed > 0
     assert seen.conversations > 0
@@ -56,10 +52,7 @@ def test_nobody_notices_deploys_and_rollbacks(
     assert {name: after[name].id for name in ("postgres", proxy)} == {
         name: before[name].id for name in ("postgres", proxy)
     }
-    assert [row[0] for row in server.history()] == [
-        "deploy",
-        *[*["deploy", "rollback"] * ROUNDS, "deploy"] * len(stalls),
-    ]
+    assert [row[0] for row in server.history()] == ["deploy", *["deploy", "rollback"] * ROUNDS, "deploy"]
 
 
 @pytest.mark.alone
