@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+CLIENTS = 16
 THINK = 0.004
 SLOW_SECONDS = 10
 TIMEOUT = 45
@@ -161,7 +162,7 @@ async def _conversation(site: Site) -> str:
 
 
 @contextmanager
-def traffic(site: Site, clients: int = 16, *, slow: bool = True) -> Iterator[Seen]:
+def traffic(site: Site, clients: int = CLIENTS, *, slow: bool = True) -> Iterator[Seen]:
     """Send requests for as long as the block lasts; requests in flight at its end are waited for."""
     seen, stop = Seen(), threading.Event()
     numbers = itertools.count()

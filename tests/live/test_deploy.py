@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from tests import rendering
 from tests.lab import images as lab_images
 from tests.lab.client import fetch
 from tests.lab.containers import Container, started
-from tests.lab.figures import Figures
 from tests.lab.registry import Registry
 from tests.lab.server import MIGRATION, Server
 from tests.lab.shell import run
-from tests.lab.traffic import Site, traffic
+from tests.lab.traffic import CLIENTS, Site, traffic
 
 pytestmark = pytest.mark.live
 
@@ -193,7 +193,7 @@ SITES = {
 @pytest.mark.alone  # a request that had to try its slot again, on a busy machine, is lost in Caddy's reload
 @pytest.mark.parametrize("proxy", SITES)
 def test_settings_of_the_environment_and_the_proxy_take_effect_by_a_deploy(
-    serve: Callable[..., Server], figures: Figures, proxy: str
+    serve: Callable[..., Server], proxy: str
 ) -> None:
     server = serve({"proxy": proxy})
     before = server.running()[proxy].id
@@ -205,39 +205,34 @@ def test_settings_of_the_environment_and_the_proxy_take_effect_by_a_deploy(
 
     server.release("second", change=change)
     server.write_env(ASPNETCORE_ENVIRONMENT="Staging")
-    with traffic(server.site) as seen, browser(server.site) as statuses:
+    with traffic(server.site) as seen, browser(server.site) as noticed:
         server.deploy("second")
     assert fetch(server.address(), "/", port=8081).text == "new"
     assert fetch(server.address(), "/", port=8080).data["environment"] == "Staging"
     assert server.running()[proxy].id == before
-    noticed = [status for status in statuses if status != "200"]
-    figures.add(
-        f"a change of {proxy}'s configuration, over HTTP/2", f"{len(noticed)} of {len(statuses)} requests failed"
-    )
-    # nginx lost one of them here; it is measured until that is understood (docs/operate.md).
-    assert proxy == "nginx" or noticed == [], "a browser noticed it"
-    # Caddy closes connections of HTTP/1.1 that are idle at that moment: told apart from a failed answer.
-    tolerated = "closed while idle" if proxy == "caddy" else "nothing"
-    assert [each for each in seen.failed if tolerated not in each] == []
+    assert noticed["lost"] == [], "a browser noticed it"
+    assert noticed["statuses"].keys() == {"200"}
+    assert noticed["sessions"] > 1, "its connection was never closed: what does this show?"
+    # Caddy closes connections of HTTP/1.1 that are idle at that moment: told apart from a failed answer. A page shows it when it
+    # was the front end's own connection to the API. Each connection is closed once.
+    closings = ("closed while idle", "other side closed") if proxy == "caddy" else ()
+    assert [each for each in seen.failed if not any(words in each for words in closings)] == []
+    assert len(seen.failed) <= (2 * CLIENTS if closings else 0)
     assert seen.slow_completed > 0
     assert seen.conversations > 0
 
 
 @contextmanager
-def browser(site: Site) -> Iterator[list[str]]:
-    """Somebody who asks over HTTP/2 as browsers do, one request after the other; the list gets their statuses."""
-    statuses: list[str] = []
-    command = ("stdbuf", "-oL", "curl", "--http2", "--insecure", "--silent", "--output", "/dev/null")
-    where = ("--resolve", f"{site.web}:{site.port}:{site.address}", f"https://{site.web}:{site.port}/?[1-100000]")
-    with subprocess.Popen(
-        [*command, "--write-out", "%{http_version} %{http_code}\n", *where], stdout=subprocess.PIPE, text=True
-    ) as asking:
+def browser(site: Site) -> Iterator[dict[str, Any]]:
+    """Somebody who asks over HTTP/2 as browsers do; what became of the requests is told when the block has ended."""
+    noticed: dict[str, Any] = {}
+    command = ("node", "tests/lab/browser.mjs", site.address, str(site.port), site.web)
+    with subprocess.Popen(command, cwd=rendering.ROOT, stdout=subprocess.PIPE, text=True) as asking:
         try:
-            yield statuses
+            yield noticed
         finally:
             asking.terminate()
-            told = asking.communicate()[0].splitlines()
-            statuses += [line.removeprefix("2 ") for line in told]
+            noticed.update(json.loads(asking.communicate(timeout=60)[0]))
 
 
 def test_the_proxys_own_image_is_replaced_on_its_own_and_the_pause_is_told(
