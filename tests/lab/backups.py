@@ -93,7 +93,8 @@ class Target:
 
     def stop(self) -> None:
         """End sshd and whoever is connected: connections are refused, the files stay."""
-        self.sh("pkill -KILL '^(sshd|sshd-.*|rclone)$'; while pgrep '^(sshd|rclone)$'; do sleep 0.1; done", check=False)
+        names = "'^(sshd|sshd-.*|rclone)$'"
+        self.sh(f"while pkill -KILL {names}; do sleep 0.1; done", check=False)
 
     def log(self) -> str:
         """What sshd says."""
@@ -136,7 +137,7 @@ class Target:
 @contextmanager
 def target(where: Internet | None = None, *, app: str = "shop", disk: str = DISK) -> Iterator[Target]:
     """A host that keeps backups, on this engine's bridge or among the hosts of an `Internet`."""
-    options = ("--tmpfs", f"{ROOT}:exec,size={disk}", "--hostname", "keeper")
+    options = ("--init", "--tmpfs", f"{ROOT}:exec,size={disk}", "--hostname", "keeper")
     with ExitStack() as held:
         if where:
             container = where.stranger("backup-host:1", *options)
