@@ -1,4 +1,4 @@
-"""Where backups go: a host that keeps a restic repository to which a key can only append, and S3 storage with policies."""
+"""Where backups go: a host with a repository to which a key can only append, and S3 storage with policies."""
 
 from __future__ import annotations
 
