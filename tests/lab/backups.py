@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -123,11 +124,8 @@ class Target:
 
     def restic(self, *words: str, password: str, check: bool = True) -> str:
         """Run restic there on the repository's files, past the server's key."""
-        self.write(f"{ROOT}/.password", password)
-        line = " ".join(f"'{word}'" for word in words)
-        return self.sh(
-            f"restic --no-cache -r {self.path} --password-file {ROOT}/.password {line}", user=self.user, check=check
-        )
+        line = shlex.join(["restic", "--no-cache", "-r", self.path, *words])
+        return self.sh(f"RESTIC_PASSWORD=$(cat) {line}", user=self.user, check=check, stdin=password)
 
     def snapshots(self, *tags: str, password: str) -> list[dict[str, Any]]:
         """What is in the repository, oldest first, with all of these tags."""
