@@ -158,7 +158,7 @@ def kept(
             on_machine(code, host, project)
         key = hosts.new_key(folder / "key")
         line = target.line_for(key.with_suffix(".pub").read_text(encoding="utf-8"))
-        host.ssh("root", put_line, stdin=line)
+        host.ssh("root", f"name={APP}\n{put_line}", stdin=line)
         made = Kept(target, host, project, restic, key, told)
         assert made.restic("init").returncode == 0
         for code in blocks(project, "machine", "backup-host"):
@@ -351,7 +351,7 @@ def test_prune_keeps_what_the_policy_says_and_whatever_belongs_to_it(kept: Kept)
 
     size = int(kept.target.sh(f"du -sb {kept.target.path}").split()[0])
     (start,) = blocks(kept.project, "keeper", "systemctl start")
-    shown = kept.host.ssh("root", f"set -euo pipefail\n{start}").stdout
+    shown = kept.host.ssh("root", f"set -euo pipefail\nname={APP}\n{start}").stdout
     assert kept.ids() == expected, shown
     assert kept.told.heard[-1] == ("/ok", "")
     assert (
