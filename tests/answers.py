@@ -32,13 +32,20 @@ DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "
 
 # Those that a way of backing up needs, and what they share.
 BACKUP_PROGRAMS = {
-    "pg_dump_restic": ("backup", "restore", "restore-drill"),
+    "pg_dump_restic": ("backup", "prune-backups", "restore", "restore-drill"),
     "pgbackrest": (),
     "provider_snapshots": (),
 }
-BACKUP_RUNBOOKS = {"pg_dump_restic": ("replace-lost-server",), "pgbackrest": (), "provider_snapshots": ()}
+BACKUP_RUNBOOKS = {
+    "pg_dump_restic": ("replace-lost-server", "set-up-backups"),
+    "pgbackrest": (),
+    "provider_snapshots": (),
+}
 BACKUP_FILES = {
-    "pg_dump_restic": ("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
+    "pg_dump_restic": (
+        *("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
+        *(f"backup-host/{name}" for name in ("prune.conf", "prune-backups@.service", "prune-backups@.timer")),
+    ),
     "pgbackrest": ("bin/backup.sh",),
     "provider_snapshots": (),
 }
@@ -109,7 +116,11 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")])
+    return (
+        *PROGRAMS,
+        *DELIVERY_PROGRAMS[answers["delivery"]],
+        *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")],
+    )
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:
@@ -144,6 +155,11 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *(f"infra/bin/{name}" for name in programs(answers)),
         *(f"infra/{name}" for name in BACKUP_FILES[answers.get("backup_method", "pg_dump_restic")]),
         *(f"docs/runbooks/{name}.md" for name in BACKUP_RUNBOOKS[answers.get("backup_method", "pg_dump_restic")]),
+        *(
+            ["infra/backup-host/bucket-policy.json"]
+            if (answers.get("backup_method"), answers.get("backup_target")) == ("pg_dump_restic", "s3")
+            else []
+        ),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),
