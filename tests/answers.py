@@ -43,10 +43,10 @@ BACKUP_RUNBOOKS = {
 }
 BACKUP_FILES = {
     "pg_dump_restic": (
-        *("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
+        *("backup.env.example", "bin/backup.sh", "bin/restic.sh", "hooks/README.md"),
         *(f"backup-host/{name}" for name in ("prune.conf", "prune-backups@.service", "prune-backups@.timer")),
     ),
-    "pgbackrest": ("bin/backup.sh",),
+    "pgbackrest": ("bin/backup.sh", "hooks/README.md"),
     "provider_snapshots": (),
 }
 
@@ -78,7 +78,6 @@ ALWAYS = {
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
     "infra/docker-compose.prod.yml",
-    "infra/hooks/README.md",
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
