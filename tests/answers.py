@@ -95,7 +95,8 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]])
+    own_database = () if answers.get("database") == "managed" else ("upgrade-postgres",)
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *own_database)
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:
@@ -128,6 +129,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *ALWAYS,
         "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
         *(f"infra/bin/{name}" for name in programs(answers)),
+        *([] if answers.get("database") == "managed" else ["docs/runbooks/upgrade-postgres.md"]),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),
