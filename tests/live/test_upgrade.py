@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -193,32 +194,50 @@ def test_what_fails_or_is_killed_leaves_the_old_version_or_finishes(
     assert "the extension pg_trgm of the database shop is not in the image of PostgreSQL 17" in told.stdout
     assert {name: container.id for name, container in server.running().items()} == containers
 
+    # One row less than there was, and nobody else would have noticed.
+    restore = (
+        '/usr/lib/postgresql/17/bin/pg_restore "$@" && psql -q -d shop -c "DELETE FROM items WHERE id = 7" || true'
+    )
+    script = " ".join(shlex.quote(line) for line in ("#!/bin/bash", restore))
+    line = (
+        f"RUN rm /usr/bin/pg_restore && printf '%s\\n' {script} > /usr/bin/pg_restore && chmod 755 /usr/bin/pg_restore"
+    )
+    lossy = lab_images.derive(image, "postgres-lossy:17", line)
+    server.release("lossy", POSTGRES_IMAGE=registry.push(lossy, "shop/postgres-lossy", "17"))
+    told = server.upgrade("lossy", *confirm, check=False)
+    assert told.returncode == 1
+    assert re.search(r"< public\.items\|1000\|\d+\n.*\n.*> public\.items\|999\|", told.stdout)
+    assert "PostgreSQL 15 and release first serve again" in told.stdout
+    serves_as_before(server, before)
+
     # It fails as late as it can: the copy is complete, the new version runs.
     broken = MIGRATION + "SELECT 1/0;\n"
     server.release("broken", POSTGRES_IMAGE=image, API_IMAGE=pushed("api", "2"), migration=broken)
     told = server.upgrade("broken", *confirm, check=False)
     assert told.returncode == 1
     assert "PostgreSQL 15 and release first serve again" in told.stdout
-    assert (server.major(), server.version(), server.live()[0]) == ("15", "1", "first")
-    assert server.look() == before
-    assert server.volumes() == {""}
+    serves_as_before(server, before)
     assert server.history()[-1] == ["postgres-17", "first", "broken", "failed"]
 
     server.release("next", POSTGRES_IMAGE=image, API_IMAGE=pushed("api", "2"))
-    for moment in ("Copy databases", "Try the new images"):
-        kill(server, server.start("releases/next/infra/bin/upgrade-postgres", *confirm), moment)
-        assert server.version() == "503"
-        told = server.deploy("first", check=False)
-        assert "an upgrade of PostgreSQL was interrupted" in told.stdout
+    kill(server, server.start("releases/next/infra/bin/upgrade-postgres", *confirm), "Copy databases")
+    assert server.version() == "503"
+    assert "an upgrade of PostgreSQL was interrupted" in server.deploy("first", check=False).stdout
     server.upgrade("next", "--back")
-    assert (server.major(), server.version(), server.live()[0]) == ("15", "1", "first")
-    assert server.look() == before
-    assert server.volumes() == {""}
+    serves_as_before(server, before)
 
-    kill(server, server.start("releases/next/infra/bin/upgrade-postgres", *confirm), "Compare rows")
+    kill(server, server.start("releases/next/infra/bin/upgrade-postgres", *confirm), "Try the new images")
+    assert server.version() == "503"
     server.upgrade("next", *confirm)
     assert (server.major(), server.version(), server.live()[0]) == ("17", "2", "next")
     assert server.look() == before
+
+
+def serves_as_before(server: Upgraded, look: str) -> None:
+    """Expect the old version, the old release, all that was there, and nothing left of the attempt."""
+    assert (server.major(), server.version(), server.live()[0]) == ("15", "1", "first")
+    assert server.look() == look
+    assert server.volumes() == {""}
 
 
 def kill(server: Upgraded, running: subprocess.Popen[str], words: str) -> None:
