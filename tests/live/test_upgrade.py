@@ -38,7 +38,8 @@ LOOK = """
 SELECT md5(string_agg(a::text, ',' ORDER BY aid)) FROM pgbench_accounts AS a;
 SELECT md5(string_agg(i::text, ',' ORDER BY id)) FROM items AS i;
 SELECT md5(lo_get(4711)), nextval('items_id_seq');
-SELECT rolname, rolpassword, rolconnlimit, setconfig FROM pg_authid LEFT JOIN pg_db_role_setting ON setrole = pg_authid.oid
+SELECT rolname, rolpassword, rolconnlimit, setconfig
+FROM pg_authid LEFT JOIN pg_db_role_setting ON setrole = pg_authid.oid
 WHERE rolname !~ '^pg_' ORDER BY 1;
 SELECT datname, pg_get_userbyid(datdba), datcollate, datacl FROM pg_database WHERE datname <> 'template0' ORDER BY 1;
 SELECT r.rolname, m.rolname FROM pg_auth_members JOIN pg_roles r ON r.oid = roleid JOIN pg_roles m ON m.oid = member
