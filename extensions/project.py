@@ -19,6 +19,7 @@ DECISIONS = ("provisioning", "proxy", "database", "migrations", "backups", "deli
 # The answers that `facts` reads.
 USED_ANSWERS = (
     "admin_networks",
+    "backup_method",
     "database",
     "decisions_dir",
     "frontends",
@@ -93,6 +94,7 @@ def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any
         "other_images": [
             {"name": f"postgres-{context.get('postgres_version', '')}", "env": "POSTGRES_IMAGE"},
             {"name": proxy, "env": f"{proxy.upper()}_IMAGE"},
+            *([{"name": "restic", "env": "RESTIC_IMAGE"}] if context.get("backup_method") == "pg_dump_restic" else []),
         ],
         "registry": str(context.get("image_repository", "")).partition("/")[0],
         "server_dir": f"/opt/{context.get('project_slug', '')}",

@@ -51,7 +51,7 @@ def systemd_calendar(cron: str) -> list[str]:
 
 
 def drill_calendar(cron: str) -> str:
-    """Return a weekly event for the restore drill: three hours after a backup, or halfway to the next if that is less."""
+    """Return a weekly event for the restore drill: three hours after a backup, or halfway to the next."""
     minutes, hours = (_numbers(text, *bounds) for text, bounds in zip(cron.split(" ")[:2], _RANGES[:2], strict=True))
     starts = sorted(hour * 60 + minute for hour in hours for minute in minutes)
     gap, begin = max((after - before, before) for before, after in pairwise([*starts, starts[0] + _DAY]))

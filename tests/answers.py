@@ -30,6 +30,19 @@ PROGRAMS = (
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
 
+# Those that a way of backing up needs, and what they share.
+BACKUP_PROGRAMS = {
+    "pg_dump_restic": ("backup", "restore", "restore-drill"),
+    "pgbackrest": (),
+    "provider_snapshots": (),
+}
+BACKUP_RUNBOOKS = {"pg_dump_restic": ("replace-lost-server",), "pgbackrest": (), "provider_snapshots": ()}
+BACKUP_FILES = {
+    "pg_dump_restic": ("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
+    "pgbackrest": ("bin/backup.sh",),
+    "provider_snapshots": (),
+}
+
 # What a server gets, whichever way it is made.
 SERVER_FILES = (
     *("README.md", "alarms.conf", "apt-periodic.conf", "audit.rules", "coredump.conf", "daemon.json", "fail2ban.conf"),
@@ -58,6 +71,7 @@ ALWAYS = {
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
     "infra/docker-compose.prod.yml",
+    "infra/hooks/README.md",
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
@@ -99,9 +113,10 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
+    method = answers.get("backup_method", "pg_dump_restic")
     own_database = () if answers.get("database") == "managed" else ("upgrade-postgres",)
-    backups = () if answers.get("backup_method") == "provider_snapshots" else ("backup-history",)
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *own_database, *backups)
+    history = () if method == "provider_snapshots" else ("backup-history",)
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS[method], *history, *own_database)
 
 
 def has_backup_workflow(answers: dict[str, Any]) -> bool:
@@ -142,6 +157,8 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *([] if answers.get("database") == "managed" else ["docs/runbooks/upgrade-postgres.md"]),
         *(BACKUP_UNITS if answers.get("backup_method") != "provider_snapshots" else []),
         *([".github/workflows/backups.yml"] if has_backup_workflow(answers) else []),
+        *(f"infra/{name}" for name in BACKUP_FILES[answers.get("backup_method", "pg_dump_restic")]),
+        *(f"docs/runbooks/{name}.md" for name in BACKUP_RUNBOOKS[answers.get("backup_method", "pg_dump_restic")]),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),

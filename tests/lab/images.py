@@ -126,6 +126,8 @@ _ALL = [
     Recipe("outsider:1", base="debian:trixie", folder="outsider"),
     Recipe("auditor:1", base="debian:trixie", folder="auditor"),
     Recipe("runner:1", base="debian:trixie", folder="runner"),
+    Recipe("restic:0.18", base="debian:trixie", folder="restic"),
+    Recipe("backup-host:1", base="debian:trixie", folder="backup-host"),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
 
