@@ -90,7 +90,7 @@ def test_systemd_reads_it_as_it_is_meant(line: str) -> None:
         seen = 0
         for row in told.stdout.splitlines():
             name, _, value = row.partition(": ")
-            if name.strip() == "(in UTC)" or (name.strip().startswith(("Next", "Iteration")) and value.endswith("UTC")):
+            if name.strip() == "(in UTC)" or (name.strip().startswith(("Next", "Iter")) and value.endswith("UTC")):
                 moment = datetime.datetime.strptime(f"{value.strip()} +0000", "%a %Y-%m-%d %H:%M:%S UTC %z")
                 assert elapses([event], moment)
                 seen += 1
