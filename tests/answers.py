@@ -85,6 +85,9 @@ ALWAYS = {
     "infra/try/standin.pl",
 }
 
+# What makes and rehearses backups by a timer.
+BACKUP_UNITS = [f"infra/server/{name}.{kind}" for name in ("backup", "restore-drill") for kind in ("service", "timer")]
+
 # What Ansible needs, wherever servers are set up with it.
 ANSIBLE = {
     f"infra/ansible/{name}"
@@ -99,6 +102,7 @@ ANSIBLE = {
         ),
         *(f"roles/{role}/handlers/main.yml" for role in ("access", "base", "docker", "fail2ban")),
         *("roles/access/files/undo-access", "roles/alarms/templates/alarms.conf.j2"),
+        "roles/app/tasks/backups.yml",
         *("roles/app/tasks/pull.yml", "roles/app/templates/pull.service.j2", "roles/app/templates/pull.timer.j2"),
         *("roles/base/tasks/swap.yml", "roles/base/templates/reboot.conf.j2"),
         *("roles/docker/tasks/repository.yml", "roles/docker/vars/main.yml", "roles/access/vars/main.yml"),
@@ -115,11 +119,15 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (
-        *PROGRAMS,
-        *DELIVERY_PROGRAMS[answers["delivery"]],
-        *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")],
-    )
+    method = answers.get("backup_method", "pg_dump_restic")
+    own_database = () if answers.get("database") == "managed" else ("upgrade-postgres",)
+    history = () if method == "provider_snapshots" else ("backup-history",)
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS[method], *history, *own_database)
+
+
+def has_backup_workflow(answers: dict[str, Any]) -> bool:
+    """Whether the pipeline asks for backups: there are some, and it reaches the server."""
+    return answers.get("backup_method") != "provider_snapshots" and answers["delivery"] != "server_pull"
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:
@@ -152,6 +160,9 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *ALWAYS,
         "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
         *(f"infra/bin/{name}" for name in programs(answers)),
+        *([] if answers.get("database") == "managed" else ["docs/runbooks/upgrade-postgres.md"]),
+        *(BACKUP_UNITS if answers.get("backup_method") != "provider_snapshots" else []),
+        *([".github/workflows/backups.yml"] if has_backup_workflow(answers) else []),
         *(f"infra/{name}" for name in BACKUP_FILES[answers.get("backup_method", "pg_dump_restic")]),
         *(f"docs/runbooks/{name}.md" for name in BACKUP_RUNBOOKS[answers.get("backup_method", "pg_dump_restic")]),
         *(

@@ -230,6 +230,36 @@ def test_the_answer_decides_how_a_server_is_reached(rendered: Callable[[str], Pa
     assert "infra/bin/order staging live" in pulled
 
 
+@pytest.mark.parametrize("profile", ["default", "runner"])
+def test_the_history_of_backups_is_asked_for_every_month(
+    rendered: Callable[[str], Path], profile: str, tmp_path: Path
+) -> None:
+    content = workflow(rendered(profile), "backups")
+    assert content["on"]["schedule"] == [{"cron": "23 6 1 * *"}]
+    job = content["jobs"]["history"]
+    assert job["environment"] == "production"
+    assert job["permissions"] == {"contents": "read"}
+    names = [found["name"] for found in job["steps"]]
+    firewall = ["Open the firewall for this job", "Close the firewall"] if profile == "default" else []
+    assert names == ["Check out", *firewall[:1], "Ask", *firewall[1:]]
+
+    remote = tmp_path / "infra/bin/remote"
+    remote.parent.mkdir(parents=True)
+    remote.write_text("#!/bin/sh\necho asked: $*; echo '!! too old' >&2; exit $CODE\n", encoding="utf-8")
+    remote.chmod(0o755)
+    for code in ("0", "1"):
+        summary = tmp_path / f"summary-{code}"
+        told = run_shell(step(content, "Ask"), tmp_path, GITHUB_STEP_SUMMARY=str(summary), CODE=code)
+        assert told.returncode == int(code)
+        assert summary.read_text(encoding="utf-8") == "```\nasked: production backups\n!! too old\n```\n"
+        assert ("::error::backups of production: !! too old" in told.stdout) == (code == "1")
+
+
+def test_where_the_pipeline_does_not_reach_the_server_nobody_asks(rendered: Callable[[str], Path]) -> None:
+    assert not (rendered("everything") / ".github/workflows/backups.yml").exists()
+    assert not (rendered("minimal") / ".github/workflows/backups.yml").exists()
+
+
 @pytest.mark.parametrize(
     ("action", "environment", "allowed"),
     [

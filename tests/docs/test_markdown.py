@@ -50,6 +50,7 @@ def test_a_project_gets_exactly_these_documents(rendered: Callable[[str], Path],
     assert {path.stem for path in reading.runbooks(project)} == {
         *answers.RUNBOOKS,
         *answers.BACKUP_RUNBOOKS[recorded["backup_method"]],
+        *([] if recorded.get("database") == "managed" else ["upgrade-postgres"]),
     }
     assert titles == {*answers.DECISIONS, "template"}
     others = {path.relative_to(project).as_posix() for path in reading.documents(project)}

@@ -354,6 +354,7 @@ def _not_root(container: Mapping[str, Any]) -> bool:
 
 UNITS = (
     *("apt-daily-upgrade.timer", "auditd", "docker", "fail2ban", "nftables", "server-alarms.timer", "ssh"),
+    *("harbour-shop-backup.timer", "harbour-shop-restore-drill.timer"),
     *("systemd-timesyncd", "unattended-upgrades"),
 )
 PATHS = (
@@ -371,6 +372,8 @@ PATHS = (
     *("/etc/sudoers.d/10-admin", "/etc/sysctl.d/60-slipway.conf", "/etc/systemd/coredump.conf.d/slipway.conf"),
     *("/etc/systemd/journald.conf.d/size.conf", "/etc/systemd/system/nftables.service.d/own-table.conf"),
     *("/etc/systemd/system/server-alarms.service", "/etc/systemd/system/server-alarms.timer"),
+    *("/etc/systemd/system/harbour-shop-backup.service", "/etc/systemd/system/harbour-shop-backup.timer"),
+    *("/etc/systemd/system/harbour-shop-restore-drill.service", "/etc/systemd/system/harbour-shop-restore-drill.timer"),
     *("/home/admin", "/home/admin/.ssh", "/home/deploy", "/home/deploy/.ssh", "/usr/local/sbin/server-alarms"),
 )
 IN_THE_FOLDER = ("", "/bin", "/bin/entry", "/proxy", "/releases", "/state", "/backups")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import subprocess
 import threading
 import time
@@ -175,6 +176,81 @@ def test_a_reboot_that_is_due(host: hosts.Host, receiver: Receiver) -> None:
     assert receiver.taken() == []
     begin, end = "touch --date '8 days ago' /run/reboot-required", "rm /run/reboot-required"
     begins_and_ends(host, receiver, begin, end, "a reboot has been due for more than 7 days")
+
+
+@pytest.fixture
+def backups(host: hosts.Host) -> Iterator[str]:
+    """Backups that were set up long ago; where the scripts write down what they did."""
+    host.console("sh", "-ec", f"mkdir -p /opt/{APP}/state && touch --date '100 days ago' /opt/{APP}/backup.env")
+    yield f"/opt/{APP}/state/backups"
+    host.console("rm", "-rf", f"/opt/{APP}/state", f"/opt/{APP}/backup.env")
+
+
+def line(what: str, result: str, age: str) -> str:
+    """A line of shell that prints what a backup script writes down."""
+    return f"printf '%s\\t{what}\\t{result}\\tid\\t1\\t2.0\\ttext\\n' \"$(date -u -d '{age} ago' +%FT%TZ)\""
+
+
+def test_a_backup_or_a_rehearsal_that_is_too_old(host: hosts.Host, receiver: Receiver, backups: str) -> None:
+    good = f"{{ {line('drill', 'ok', '91 days')}; {line('backup', 'ok', '25 hours')}; }} > {backups}"
+    host.console("sh", "-ec", good)
+    look(host)
+    assert receiver.taken() == []
+    # What failed since does not count, and neither does a rehearsal as a backup.
+    late = (line("backup", "ok", "27 hours"), line("backup", "failed", "1 hour"), line("drill", "ok", "91 days"))
+    begin = f"{{ {'; '.join(late)}; }} > {backups}"
+    begins_and_ends(host, receiver, begin, good, "no backup was made and read back in time: the last one is of 20")
+    begin = f"{{ {line('backup', 'ok', '1 hour')}; {line('drill', 'ok', '93 days')}; }} > {backups}"
+    begins_and_ends(host, receiver, begin, good, "within a quarter: the last one is of 20")
+    begin = f"{line('backup', 'ok', '1 hour')} > {backups}"
+    begins_and_ends(host, receiver, begin, good, "no restore was rehearsed within a quarter: there is none")
+    begin = f"echo 'BACKUP_MAX_AGE_HOURS=20' > /opt/{APP}/backup.env"
+    begins_and_ends(host, receiver, begin, f": > /opt/{APP}/backup.env", "no backup was made and read back in time")
+
+
+def test_a_project_whose_backups_are_just_set_up_or_never_were(
+    host: hosts.Host, receiver: Receiver, backups: str
+) -> None:
+    host.console("sh", "-ec", f"rm -f {backups}; touch /opt/{APP}/backup.env")
+    look(host)
+    host.console("sh", "-ec", f"{line('backup', 'ok', '90 hours')} > {backups}; rm /opt/{APP}/backup.env")
+    look(host)
+    assert receiver.taken() == []
+
+
+def test_the_timers_of_backups_wait_until_there_is_something_to_do(host: hosts.Host, rendered_unit: Path) -> None:
+    folder = f"/opt/{APP}"
+    units = [f"{name}.{kind}" for name in ("backup", "restore-drill") for kind in ("service", "timer")]
+    for unit in units:
+        host.write(f"/etc/systemd/system/{APP}-{unit}", (rendered_unit / unit).read_text(encoding="utf-8"))
+    program = f"#!/bin/sh\n{{ curl -s --unix-socket /run/docker.sock http://d/version; id -un; }} > {folder}/state/ran"
+    try:
+        host.console(
+            "sh", "-ec", f"systemctl daemon-reload; id deploy || useradd -m -G docker deploy; mkdir -p {folder}/state"
+        )
+        host.console("systemctl", "start", f"{APP}-backup.timer", f"{APP}-restore-drill.timer")
+        listed = host.console("systemctl", "list-timers", "--no-pager", f"{APP}-*")
+        assert re.search(rf"02:17:00 UTC .*{APP}-backup\.service", listed), listed
+        assert re.search(rf"Sun .* 05:17:00 UTC .*{APP}-restore-drill\.service", listed), listed
+        for name in ("backup", "restore-drill"):
+            host.write(f"{folder}/current/infra/bin/{name}", program, mode="0755")
+        host.console("systemd-analyze", "verify", *(f"/etc/systemd/system/{APP}-{unit}" for unit in units))
+        host.console("chown", "deploy:", f"{folder}/state")
+        host.console("systemctl", "start", f"{APP}-backup")
+        host.console("test", "!", "-e", f"{folder}/state/ran")  # nothing says yet where backups go
+        host.console("touch", f"{folder}/backup.env")
+        for name in ("backup", "restore-drill"):
+            host.console("systemctl", "start", f"{APP}-{name}")
+            ran = host.console("cat", f"{folder}/state/ran")
+            assert "ApiVersion" in ran, "the engine was out of reach"
+            assert ran.split()[-1] == "deploy"
+            host.console("rm", f"{folder}/state/ran")
+    finally:
+        host.console("systemctl", "stop", f"{APP}-backup.timer", f"{APP}-restore-drill.timer", check=False)
+        host.console("rm", "-rf", f"{folder}/state", f"{folder}/current", f"{folder}/backup.env")
+        for unit in units:
+            host.console("rm", "-f", f"/etc/systemd/system/{APP}-{unit}")
+        host.console("systemctl", "daemon-reload")
 
 
 SERVE = (

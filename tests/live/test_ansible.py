@@ -23,7 +23,7 @@ pytestmark = pytest.mark.live
 
 SUITES = {"staging": "trixie", "production": "bookworm"}
 SERVICES = ["docker", "fail2ban", "nftables", "ssh", "unattended-upgrades"]
-TIMERS = ["server-alarms.timer"]
+TIMERS = ["harbour-shop-backup.timer", "harbour-shop-restore-drill.timer", "server-alarms.timer"]
 UNDO_SECONDS = 60
 
 
@@ -169,7 +169,7 @@ def test_everything_is_back_after_a_reboot_and_a_release_arrives(
     playbook = converged[environment]
     host, server = playbook.host, playbook.server()
     host.reboot()
-    assert host.console("systemctl", "is-active", *SERVICES, *TIMERS).split() == ["active"] * 6
+    assert host.console("systemctl", "is-active", *SERVICES, *TIMERS).split() == ["active"] * 8
     assert host.console("systemctl", "--failed", "--quiet") == ""
     assert "tcp dport 22 accept" in host.console("nft", "list", "table", "inet", "host")
     assert host.console("fail2ban-client", "get", "sshd", "ignoreip").count("10.") >= 1

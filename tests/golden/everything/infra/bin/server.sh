@@ -11,6 +11,7 @@ app=$(dirname "$releases")
 state=$app/state
 live_env=$state/compose.env
 history=$state/history
+volume_file=$state/postgres-volume # written by upgrade-postgres: the volume of the major version that runs
 
 # The numbers by which a server is refused.
 readonly minimum_engine=20.10 minimum_compose=2.24
@@ -117,10 +118,11 @@ environment() {
   local names
   names=$(settings "$2/release.env" | sed 's/=.*//' | paste -sd '|')
   printf '# Written by infra/bin/deploy from .env and release.env: change .env, then run infra/bin/deploy.\n'
-  grep -vE "^(${names:-RELEASE}|COMPOSE_PROFILES|RELEASE|INFRA_DIR|PROXY_DIR)=" "$app/.env" || [ $? = 1 ]
+  grep -vE "^(${names:-RELEASE}|COMPOSE_PROFILES|RELEASE|INFRA_DIR|PROXY_DIR|POSTGRES_VOLUME)=" "$app/.env" || [ $? = 1 ]
   printf '\n'
   settings "$2/release.env"
   printf 'COMPOSE_PROFILES=%s\nRELEASE=%s\nINFRA_DIR=%s\nPROXY_DIR=%s\n' "$1" "${2##*/}" "$app/infra" "$app/proxy"
+  [ ! -f "$volume_file" ] || printf 'POSTGRES_VOLUME=%s\n' "$(cat "$volume_file")"
 }
 
 # --- Docker ----------------------------------------------------------------------------------------------------------

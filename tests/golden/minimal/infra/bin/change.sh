@@ -260,6 +260,42 @@ activate() {
   wait "$retiring"
 }
 
+# --- The database's major version -------------------------------------------------------------------------------------
+
+major_in() { sed -n 's/^PG_MAJOR=//p'; }
+
+# written_by: the major version whose container has the data; nothing where there is none.
+written_by() {
+  local container
+  container=$(containers postgres)
+  [ -z "$container" ] || docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$container" | major_in
+}
+
+# major_of_image IMAGE: nothing when it is not on this server.
+major_of_image() { { docker image inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$1" 2>/dev/null || true; } | major_in; }
+
+# fits_data RELEASE: refuses a release whose PostgreSQL does not read what is there.
+fits_data() {
+  local old new
+  [ "$(fact DATABASE)" = container ] || return 0
+  old=$(written_by) new=$(major_of_image "$(value "$1/release.env" POSTGRES_IMAGE)")
+  [ -n "$old" ] && [ -n "$new" ] && [ "$old" != "$new" ] || return 0
+  if [ "$new" -gt "$old" ]; then
+    fail "release ${1##*/} brings PostgreSQL $new, and the data was written by $old, which $new does not read; $(live_release) serves as before. On the server: $1/infra/bin/upgrade-postgres --dry-run ${1##*/} (docs/runbooks/upgrade-postgres.md)"
+  fi
+  fail "release ${1##*/} has PostgreSQL $new, and the data was written by $old, which $new does not read; $(live_release) serves as before. What the upgrade left behind is reached by infra/bin/upgrade-postgres --back (docs/runbooks/upgrade-postgres.md)"
+}
+
+# no_upgrade_left: while an upgrade is not at its end, only upgrade-postgres may change anything.
+no_upgrade_left() {
+  local phase
+  phase=$(value "$state/upgrade" PHASE)
+  case $phase in
+    '' | complete) ;;
+    *) fail "an upgrade of PostgreSQL was interrupted, and users may see the maintenance page: run $releases/$(value "$state/upgrade" TO_RELEASE)/infra/bin/upgrade-postgres again, or the same with --back" ;;
+  esac
+}
+
 # --- Schema -----------------------------------------------------------------------------------------------------------
 
 # schema RELEASE NAME: a number of custom/schema.conf, 0 when it is not given.
