@@ -152,8 +152,8 @@ def test_everything_is_the_same_in_the_next_version_and_the_one_after(
     assert f"--confirm {confirm[1]}" in told.stderr
     assert server.volumes() == {""}
 
-    told = server.follow("## 3", "## 4", "next")
-    assert re.search(r"PostgreSQL 17 serves, with release next\. Users .* page for \d+\.\d s\.", told)
+    shown = server.follow("## 3", "## 4", "next")
+    assert re.search(r"PostgreSQL 17 serves, with release next\. Users .* page for \d+\.\d s\.", shown)
     assert (server.major(), server.version()) == ("17", "2")
     assert server.look() == before
     assert server.volumes() == {"", "_17"}
