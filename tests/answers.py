@@ -30,6 +30,17 @@ PROGRAMS = (
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
 
+# Those that make backups, and bring them back.
+BACKUP_PROGRAMS = {"pgbackrest": ("backup", "restore", "restore-drill")}
+# What else belongs to a way of making backups.
+BACKUP_FILES = {
+    "pg_dump_restic": {"infra/bin/backup.sh"},
+    "pgbackrest": {
+        *("docs/runbooks/restore-to-a-moment.md", "docs/runbooks/set-up-backups.md", "infra/backup.env.example"),
+        *("infra/bin/backup.sh", "infra/bin/pgbackrest.sh", "infra/pgbackrest/Dockerfile"),
+    },
+}
+
 # What a server gets, whichever way it is made.
 SERVER_FILES = (
     *("README.md", "alarms.conf", "apt-periodic.conf", "audit.rules", "coredump.conf", "daemon.json", "fail2ban.conf"),
@@ -95,7 +106,7 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]])
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS.get(answers["backup_method"], ()))
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:
@@ -130,6 +141,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *(f"infra/bin/{name}" for name in programs(answers)),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
+        *BACKUP_FILES.get(answers["backup_method"], set()),
         *(["Dockerfile.worker"] if answers["worker"] else []),
         *(ANSIBLE if "ansible" in answers.get("provisioning", "") else []),
         *(f"Dockerfile.{front}" for front in fronts),
