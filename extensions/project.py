@@ -100,6 +100,7 @@ def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any
         "other_images": [
             *([] if derived else [{"name": postgres, "env": "POSTGRES_IMAGE"}]),
             {"name": proxy, "env": f"{proxy.upper()}_IMAGE"},
+            *([{"name": "restic", "env": "RESTIC_IMAGE"}] if context.get("backup_method") == "pg_dump_restic" else []),
         ],
         "postgres_pin": postgres,
         "pgbackrest": derived,

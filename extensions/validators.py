@@ -38,6 +38,7 @@ RESERVED_NAMES = frozenset(
 # Host names of the service's own sites: a front end NAME answers on NAME.DOMAIN.
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _SLUG = re.compile(r"[a-z](?:[a-z0-9]|-(?=[a-z0-9])){1,39}\Z")
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}\Z")
 _COMPOSE_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _DOTNET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _GITHUB_OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}\Z")
@@ -143,6 +144,24 @@ def problem_with_frontends(value: str) -> str:
             )
     if len(set(names)) != len(names):
         return "Each front end needs a name of its own."
+    return ""
+
+
+def problem_with_volumes(value: str) -> str:
+    """Accept a list of distinct volume names as Compose spells them; the database's own is backed up as a dump."""
+    names = split_names(value)
+    if len(names) > 20:
+        return f"{len(names)} volumes are more than the 20 that a night is planned for."
+    for name in names:
+        if not _VOLUME.match(name):
+            return (
+                "Volume names are up to 63 letters, digits, dots, hyphens and underscores, starting with a letter or "
+                "digit, separated by spaces, for example: uploads"
+            )
+        if name == "postgres_data":
+            return "postgres_data is backed up as a dump already: a copy of its files while it runs could not be restored."
+    if len(set(names)) != len(names):
+        return "Name each volume once."
     return ""
 
 

@@ -30,15 +30,17 @@ PROGRAMS = (
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
 
-# Those that make backups, and bring them back.
-BACKUP_PROGRAMS = {"pgbackrest": ("backup", "restore", "restore-drill")}
-# What else belongs to a way of making backups.
+# Those that a way of backing up needs, and what they share.
+BACKUP_PROGRAMS = {
+    "pg_dump_restic": ("backup", "restore", "restore-drill"),
+    "pgbackrest": ("backup", "restore", "restore-drill"),
+    "provider_snapshots": (),
+}
+BACKUP_RUNBOOKS = {"pg_dump_restic": ("replace-lost-server",), "pgbackrest": ("restore-to-a-moment", "set-up-backups"), "provider_snapshots": ()}
 BACKUP_FILES = {
-    "pg_dump_restic": {"infra/bin/backup.sh"},
-    "pgbackrest": {
-        *("docs/runbooks/restore-to-a-moment.md", "docs/runbooks/set-up-backups.md", "infra/backup.env.example"),
-        *("infra/bin/backup.sh", "infra/bin/pgbackrest.sh", "infra/pgbackrest/Dockerfile"),
-    },
+    "pg_dump_restic": ("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
+    "pgbackrest": ("backup.env.example", "bin/backup.sh", "bin/pgbackrest.sh", "pgbackrest/Dockerfile"),
+    "provider_snapshots": (),
 }
 
 # What a server gets, whichever way it is made.
@@ -69,6 +71,7 @@ ALWAYS = {
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
     "infra/docker-compose.prod.yml",
+    "infra/hooks/README.md",
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
@@ -106,7 +109,7 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS.get(answers["backup_method"], ()))
+    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")])
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:
@@ -139,9 +142,10 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *ALWAYS,
         "infra/Caddyfile" if answers["proxy"] == "caddy" else "infra/nginx.conf",
         *(f"infra/bin/{name}" for name in programs(answers)),
+        *(f"infra/{name}" for name in BACKUP_FILES[answers.get("backup_method", "pg_dump_restic")]),
+        *(f"docs/runbooks/{name}.md" for name in BACKUP_RUNBOOKS[answers.get("backup_method", "pg_dump_restic")]),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
-        *BACKUP_FILES.get(answers["backup_method"], set()),
         *(["Dockerfile.worker"] if answers["worker"] else []),
         *(ANSIBLE if "ansible" in answers.get("provisioning", "") else []),
         *(f"Dockerfile.{front}" for front in fronts),

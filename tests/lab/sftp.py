@@ -52,7 +52,9 @@ class SftpTarget:
     @contextmanager
     def truncated(self, path: str) -> Iterator[None]:
         """Half of a file is gone, for the length of a block."""
-        self.container.exec("sh", "-c", 'cp -a "$1" /root/kept && truncate -s "$(($(stat -c %s "$1") / 2))" "$1"', "sh", path)
+        self.container.exec(
+            "sh", "-c", 'cp -a "$1" /root/kept && truncate -s "$(($(stat -c %s "$1") / 2))" "$1"', "sh", path
+        )
         try:
             yield
         finally:

@@ -226,30 +226,32 @@ lock() {
   if ! flock --nonblock "$lock_fd"; then
     local holder='' what=''
     read -r holder what <"$state/lock.holder" || true
-    if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder"; then
+    if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder" "$state/lock"; then
       printf '%s: %s is under way (process %s). Follow it: infra/bin/logs deploy\n' "${0##*/}" "$what" "$holder" >&2
       exit 75
     fi
     note 'what a killed run left behind is ended first'
-    end_orphans
+    end_orphans "$state/lock"
     flock --timeout 30 "$lock_fd" || fail "the lock $state/lock is held by a process that is not ours: fuser $state/lock"
   fi
   printf '%s %s\n' $$ "$1, since $(date -u +%FT%TZ)" >"$state/lock.holder"
 }
 
+# holds_lock PROCESS FILE
 holds_lock() {
   local fd
   for fd in "/proc/$1/fd"/*; do
-    [ ! "$fd" -ef "$state/lock" ] || return 0
+    [ ! "$fd" -ef "$2" ] || return 0
   done
   return 1
 }
 
+# end_orphans FILE: whoever still holds it; its owner is gone.
 end_orphans() {
   local folder pid
   for folder in /proc/[0-9]*; do
     pid=${folder##*/}
-    if [ "$pid" != $$ ] && [ "$pid" != "$BASHPID" ] && [ -O "$folder" ] && holds_lock "$pid"; then
+    if [ "$pid" != $$ ] && [ "$pid" != "$BASHPID" ] && [ -O "$folder" ] && holds_lock "$pid" "$1"; then
       kill -KILL "$pid" 2>/dev/null || true
     fi
   done
