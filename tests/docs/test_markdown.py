@@ -21,8 +21,7 @@ SECTIONS = ["Context", "Decision", "Consequences"]
 
 # Nothing of this is in every project: a text that names it where it is not sends people to files that are not there.
 NOT_THERE = [
-    r"infra/bin/(backup|restore|restore-drill)\b",
-    r"infra/(hooks|proxy|backup)\b",
+    r"infra/(proxy|backup)\b(?!\.)",
     r"\b(promote|release|rollback|update)\.yml\b",
     r"known_hosts in the repository",
     r"dead-man",
@@ -36,6 +35,9 @@ SOMETIMES = {
     r"infra/ansible\b": {"ansible", "terraform_ansible"},
 }
 
+# What comes with backups that are made on the server.
+WITH_BACKUPS = [r"infra/bin/(backup|restore|restore-drill)\b", r"infra/hooks\b"]
+
 everywhere = pytest.mark.parametrize("profile", profiles.combinations_by_name())
 somewhere = pytest.mark.parametrize("profile", reading.PROFILES)
 
@@ -45,7 +47,10 @@ def test_a_project_gets_exactly_these_documents(rendered: Callable[[str], Path],
     project = rendered(profile)
     decisions = project / str(profiles.PROFILES[profile].get("decisions_dir", "docs/adr"))
     titles = {re.sub(r"^\d{4}-", "", path.stem) for path in decisions.glob("*.md")}
-    assert {path.stem for path in reading.runbooks(project)} == set(answers.RUNBOOKS)
+    assert {path.stem for path in reading.runbooks(project)} == {
+        *answers.RUNBOOKS,
+        *answers.BACKUP_RUNBOOKS[answers.recorded(project)["backup_method"]],
+    }
     assert titles == {*answers.DECISIONS, "template"}
     others = {path.relative_to(project).as_posix() for path in reading.documents(project)}
     others -= {path.relative_to(project).as_posix() for path in [*reading.runbooks(project), *decisions.glob("*.md")]}
@@ -109,8 +114,13 @@ def test_tables_have_as_many_cells_in_each_row(rendered: Callable[[str], Path], 
 
 @everywhere
 def test_nothing_is_mentioned_that_does_not_exist(rendered: Callable[[str], Path], profile: str) -> None:
-    answered = answers.recorded(rendered(profile))["provisioning"]
-    absent = [*NOT_THERE, *(pattern for pattern, with_it in SOMETIMES.items() if answered not in with_it)]
+    recorded = answers.recorded(rendered(profile))
+    absent = [
+        *NOT_THERE,
+        *(pattern for pattern, with_it in SOMETIMES.items() if recorded["provisioning"] not in with_it),
+    ]
+    if recorded["backup_method"] == "provider_snapshots":
+        absent += WITH_BACKUPS
     for document in reading.documents(rendered(profile)):
         text = document.read_text(encoding="utf-8")
         found = [pattern for pattern in absent if re.search(pattern, text)]

@@ -27,7 +27,7 @@ COMPOSE = re.compile(
 # Options of `docker compose` commands that take the word behind them.
 WITH_VALUE = {"--wait-timeout", "--tail", "--name", "-e"}
 COMPOSE_COMMANDS = {"config", "exec", "logs", "ps", "pull", "rm", "run", "stop", "up"}
-DOCKER_COMMANDS = {"compose", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm", "stats"}
+DOCKER_COMMANDS = {"compose", "exec", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm", "stats"}
 GH_COMMANDS = {
     "api",
     "pr checks",
@@ -159,7 +159,8 @@ def test_variables_of_the_environment_file_are_those_of_the_example(
     rendered: Callable[[str], Path], profile: str
 ) -> None:
     project = rendered(profile)
-    example = (project / ".env.example").read_text(encoding="utf-8")
+    files = [project / ".env.example", project / "infra" / "backup.env.example"]
+    example = "".join(path.read_text(encoding="utf-8") for path in files if path.exists())
     known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
     documents = [*reading.runbooks(project), project / "infra" / "README.md"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in documents)

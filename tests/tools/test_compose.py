@@ -195,13 +195,15 @@ def test_internal_networks_have_no_way_out_and_only_who_needs_one_is_on_each(
     }
     internal = {name for name, network in everything["networks"].items() if network.get("internal")}
     assert internal == ({"internal"} if managed else {"internal", "data"})
+    archived = recorded["backup_method"] == "pgbackrest"
+    assert members.get("archive", set()) == ({"archive", "postgres"} if archived else set())
     slots = {f"{name}-{slot}" for name in http_services(recorded) for slot in SLOTS}
     apis, workers = {"api-blue", "api-green"}, {"worker"} & services.keys()
     assert members["edge"] == {recorded["proxy"]}
     assert members["internal"] == slots | workers | {recorded["proxy"]}
     if not managed:
         assert members["data"] == apis | workers | {"postgres", "migrate", "roles"}
-        assert list(services["postgres"]["networks"]) == ["data"]
+        assert sorted(services["postgres"]["networks"]) == (["archive", "data"] if archived else ["data"])
     wanted = {
         *(apis if managed or "api" in recorded["egress"] else set()),
         *(workers if managed or "worker" in recorded["egress"] else set()),
@@ -229,6 +231,7 @@ def test_the_volume_is_where_the_image_of_that_version_wants_it(
         volume["source"]: volume["target"] for volume in services["postgres"]["volumes"] if volume["type"] == "volume"
     }
     place = "/var/lib/postgresql" if recorded["postgres_version"] >= 18 else "/var/lib/postgresql/data"
+    assert volumes.pop("pgbackrest_config", "/etc/pgbackrest") == "/etc/pgbackrest"
     assert volumes == {"postgres_data": place}
     assert everything["volumes"]["postgres_data"]["name"] == f"{recorded['compose_project']}_postgres_data"
 

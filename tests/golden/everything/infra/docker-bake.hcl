@@ -141,7 +141,7 @@ target "migrate" {
 
 target "postgres" {
   inherits   = ["image"]
-  context    = "infra/pgbackrest"
+  dockerfile = "infra/pgbackrest/Dockerfile"
   target     = "postgres"
   tags       = [tag("postgres")]
   labels = {

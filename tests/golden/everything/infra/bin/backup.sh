@@ -17,13 +17,6 @@ setting() { value "$settings_file" "$1"; }
 
 # backup_lock: a backup does not hinder a deploy, but a second backup would only take the first one's bandwidth.
 backup_lock() {
-<<<<<<< HEAD
-  exec {backup_lock_fd}>>"$state/backup.lock"
-  flock --nonblock "$backup_lock_fd" || {
-    printf '%s: another backup, restore or drill is under way (process %s)\n' "${0##*/}" "$(cat "$state/backup.lock.holder" 2>/dev/null || echo unknown)" >&2
-    exit 75
-  }
-=======
   local holder
   exec {backup_lock_fd}>>"$state/backup.lock"
   if ! flock --nonblock "$backup_lock_fd"; then
@@ -36,7 +29,6 @@ backup_lock() {
     end_orphans "$state/backup.lock"
     flock --timeout 30 "$backup_lock_fd" || fail "the lock $state/backup.lock is held by a process that is not ours: fuser $state/backup.lock"
   fi
->>>>>>> main
   echo $$ >"$state/backup.lock.holder"
 }
 
@@ -60,11 +52,8 @@ record_backup() {
   printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%FT%TZ)" "$1" "$2" "${3:--}" "${4:-0}" "$(seconds_since "$5")" "$(tr '\t\n' '  ' <<<"${6:--}")" >>"$backups"
 }
 
-<<<<<<< HEAD
-=======
 need_jq() { have jq || fail 'jq is missing: apt-get install jq (docs/runbooks/provision-server.md, step 3)'; }
 
->>>>>>> main
 # newest WHAT: the last line of it that ended well.
 newest() { [ ! -f "$backups" ] || awk -F '\t' -v what="$1" '$2 == what && $3 == "ok"' "$backups" | tail -n 1; }
 
@@ -79,17 +68,10 @@ in_database() {
   local database=$1
   shift
   if [ "$(fact DATABASE)" = container ]; then
-<<<<<<< HEAD
-    docker exec --interactive --env "PGDATABASE=$database" "$(containers postgres running)" sh -c 'PGUSER=$POSTGRES_USER PGDATABASE=${PGDATABASE:-$POSTGRES_DB} exec "$@"' sh "$@"
-  else
-    local instead=(INFRA_DIR="$infra" ${database:+POSTGRES_DB="$database"})
-    compose "$release" "$live_env" run --rm -T --no-deps roles "$@"
-=======
     docker exec --interactive --env "PGDATABASE=$database" --env PGAPPNAME=slipway-backup "$(containers postgres running)" sh -c 'PGUSER=$POSTGRES_USER PGDATABASE=${PGDATABASE:-$POSTGRES_DB} exec "$@"' sh "$@"
   else
     local instead=(INFRA_DIR="$infra" ${database:+POSTGRES_DB="$database"})
     compose "$release" "$live_env" run --rm -T --no-deps --env PGAPPNAME=slipway-backup roles "$@"
->>>>>>> main
   fi
 }
 
@@ -99,10 +81,7 @@ ask_database() { in_database "$1" psql --no-psqlrc --quiet --tuples-only --no-al
 # everything that makes the schema.
 facts_of_a_database() {
   cat <<'SQL'
-<<<<<<< HEAD
-=======
 SET search_path = pg_catalog;
->>>>>>> main
 SELECT 'extension' || E'\t' || extname FROM pg_extension ORDER BY 1;
 SELECT 'objects' || E'\t' || count(*) FROM pg_largeobject_metadata;
 SELECT 'rows' || E'\t' || format('%I.%I', nspname, relname) || E'\t' ||

@@ -77,7 +77,7 @@ configuration() {
   local number
   printf '%s\n' '# Written by infra/bin/backup from backup.env.' '[global]'
   for number in $(repositories); do lines_of "$number" || exit; done
-  printf '%s\n' compress-type=zst process-max=2 start-fast=y delta=y spool-path=/var/spool/pgbackrest \
+  printf '%s\n' compress-type=zst process-max=2 start-fast=y spool-path=/var/spool/pgbackrest \
     log-level-file=off log-level-console=warn '[global:archive-push]' archive-async=y archive-timeout=60 \
     '[main]' "pg1-user=$(value "$app/.env" POSTGRES_USER)" "pg1-database=$(value "$app/.env" POSTGRES_DB)"
 }
@@ -85,14 +85,17 @@ configuration() {
 # configure: what the containers read becomes what backup.env says now. Through standard input into a volume that only the
 # user postgres of the containers can read; the folder that it is gathered in lies in memory.
 configure() {
-  local number folder text
+  local number folder text stamp
   backup_settings
   text=$(configuration) || exit 1
+  stamp=$({ printf '%s\n' "$text" && cat "$infra/custom/known_hosts" "$app/backup_key" "$app/backup2_key" 2>/dev/null; } | sha256sum | cut -d ' ' -f 1) || true
+  if [ -n "$(containers postgres running)" ] && [ "$(beside cat /etc/pgbackrest/stamp 2>/dev/null </dev/null)" = "$stamp" ]; then return; fi
   rm -rf "/dev/shm/slipway-$project-backup-"* # of a run that was killed
   folder=$(umask 077 && mktemp -d "/dev/shm/slipway-$project-backup-XXXXXX")
   (
     umask 077
     printf '%s\n' "$text" >"$folder/pgbackrest.conf"
+    printf '%s\n' "$stamp" >"$folder/stamp"
     for number in $(repositories); do
       ! is_sftp "$number" || cp "$(key_of "$number")" "$folder/key$number"
     done
@@ -122,22 +125,34 @@ beside() {
   docker exec --interactive --user postgres "$running" "$@"
 }
 
-# sets NUMBER: labels of the backups in a repository, the oldest first: 20300131-021700F, or with _20300201-021700D behind it.
-sets() { archive pgbackrest --stanza=main --repo="$1" --output=json info </dev/null | grep -oE '"label":"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?"' | cut -d '"' -f 4 || true; }
+# look_into NUMBER: what a repository has, left in $catalogue as JSON. The database's own container is asked where it runs, since
+# that is quicker.
+catalogue=''
+look_into() {
+  local question=(pgbackrest --stanza=main --repo="$1" --output=json info)
+  if [ -n "$(containers postgres running)" ]; then
+    catalogue=$(beside "${question[@]}" </dev/null)
+  else
+    catalogue=$(archive "${question[@]}" </dev/null)
+  fi
+}
+
+# sets: labels of the backups in it, the oldest first: 20300131-021700F, or with _20300201-021700D behind it.
+sets() { grep -oE '"label":"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?"' <<<"$catalogue" | cut -d '"' -f 4 || true; }
 
 # moment LABEL: when that backup began, as a person and date(1) read it.
 moment() { sed -E 's/.*([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})[FDI]$/\1-\2-\3 \4:\5:\6 UTC/' <<<"$1"; }
 
-# last_segment NUMBER: the last file of the log that is in the repository.
-last_segment() { archive pgbackrest --stanza=main --repo="$1" --output=json info </dev/null | grep -oE '"max":"[0-9A-F]{24}"' | cut -d '"' -f 4 | tail -n 1; }
+# last_segment: the last file of the log that is in it.
+last_segment() { grep -oE '"max":"[0-9A-F]{24}"' <<<"$catalogue" | cut -d '"' -f 4 | tail -n 1; }
 
-# bytes_of LABEL NUMBER: how large the restored database is.
-bytes_of() { archive pgbackrest --stanza=main --repo="$2" --set="$1" --output=json info </dev/null | grep -oE '"size":[0-9]+' | cut -d : -f 2 | sort -n | tail -n 1; }
+# bytes_of LABEL: how large the restored database is.
+bytes_of() { grep -oE "\"size\":[0-9]+\},\"label\":\"$1\"" <<<"$catalogue" | grep -oE '[0-9]+' | head -n 1; }
 
-# room_for LABEL NUMBER: refuses where a second copy of the database would not fit.
+# room_for LABEL: refuses where a second copy of the database would not fit.
 room_for() {
   local folder free bytes
-  bytes=$(bytes_of "$1" "$2")
+  bytes=$(bytes_of "$1")
   folder=$(docker info --format '{{.DockerRootDir}}')
   until free=$(df --output=avail -B 1 "$folder" 2>/dev/null); do folder=$(dirname "$folder"); done # where it may not look
   free=$((${free##*$'\n'}))
@@ -196,8 +211,8 @@ wait_recovered() {
     if [ $((SECONDS - shown)) -ge 10 ]; then shown=$SECONDS && note "reading the log: ${told#*|}"; fi
     sleep 0.5
   done
-  told=${told#*|}
-  note "the last transaction is of ${told#*|}"
+  told=${told#*|} told=${told#*|}
+  note "the last transaction is of ${told:-a time before the backup}"
 }
 
 # cut_off CONTAINER: what comes back beside the live database has no business outside.
