@@ -73,16 +73,24 @@ class Followed(Server):
 
 @pytest.fixture
 def server(
-    rendered: Callable[[str], Path], image: Callable[[str], str], app_image: Callable[..., str], registry: Registry
+    request: pytest.FixtureRequest,
+    rendered: Callable[[str], Path],
+    image: Callable[[str], str],
+    app_image: Callable[..., str],
+    registry: Registry,
 ) -> Iterator[Followed]:
-    """A server whose `.env` was made by "The first hour", and on which a release was deployed."""
-    project = rendered("default")
+    """A server whose `.env` was made by "The first hour", and on which a release was deployed.
+
+    The project is that of the profile "default", unless the test's parameter says another one.
+    """
+    project = rendered(getattr(request, "param", "default"))
     images = {
         "API_IMAGE": registry.push(app_image("api", "1"), "shop/api", "1"),
         "WORKER_IMAGE": registry.push(app_image("worker", "1"), "shop/worker", "1"),
         "WEB_IMAGE": registry.push(app_image("web", "1"), "shop/web", "1"),
         "POSTGRES_IMAGE": registry.push(image("postgres:18"), "shop/postgres", "18"),
         "CADDY_IMAGE": registry.push(image("caddy"), "shop/caddy", "1"),
+        "RESTIC_IMAGE": registry.push(image("restic:0.18"), "shop/restic", "1"),
     }
     with Followed(project, images, environment_of(project)) as here:
         (here.folder / ".env").unlink()
@@ -141,6 +149,7 @@ def test_the_passwords_of_the_database_are_rotated(server: Followed) -> None:
     assert "password authentication failed" in told
 
 
+@pytest.mark.parametrize("server", ["terraform-local"], indirect=True)
 def test_a_dump_is_restored_beside_the_database_and_put_in_its_place(server: Followed) -> None:
     server.query("INSERT INTO items (name) VALUES ('kept')")
     told = server.paste(server.block("restore-database-backup", "pg_dump"))
@@ -155,3 +164,35 @@ def test_a_dump_is_restored_beside_the_database_and_put_in_its_place(server: Fol
     assert server.query("SELECT has_database_privilege('public', 'harbour_shop', 'CONNECT')") == "f"
     tables = server.query("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
     assert tables == "harbour_shop_owner"
+
+
+def test_a_backup_is_restored_looked_at_and_put_in_place_of_the_live_database(server: Followed, tmp_path: Path) -> None:
+    server.query("INSERT INTO items (name) VALUES ('kept')")
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    for folder in (repository, *repository.parents[:3]):
+        folder.chmod(0o777)
+    server.script("backup", "--setup", check=False)
+    with (server.folder / "backup.env").open("a", encoding="utf-8") as file:
+        file.write(f"BACKUP_REPOSITORY={repository}\n")
+    server.script("backup", "--setup")
+
+    runbook = "restore-database-backup"
+    server.paste(*server.blocks(runbook, "## Take a dump"))
+    server.query("DELETE FROM items")
+    told = server.paste(*server.blocks(runbook, "## 1", "## 3"))
+    assert "items" in told
+    assert "looked_at is gone" in told
+    confirmed = [
+        code.replace("--into-live", "--into-live --confirm harbour-shop")
+        for code in server.blocks(runbook, "## 3", "## 4")
+    ]
+    told = server.paste("backup=latest", *confirmed)
+    assert "Nothing was changed." in told
+    assert server.query("SELECT name FROM items") == "kept"
+    before = re.search(r"harbour_shop_before_\w+", told)
+    assert before
+    told = server.paste(*server.blocks(runbook, "## 4", "## Real"), replace=before[0])
+    assert f"{before[0]} is gone" in told
+    told = server.paste(*server.blocks(runbook, "## Rehearsals"))
+    assert "can be restored" in told

@@ -21,7 +21,7 @@ SECTIONS = ["Context", "Decision", "Consequences"]
 
 # Nothing of this is in every project: a text that names it where it is not sends people to files that are not there.
 NOT_THERE = [
-    r"infra/(proxy|backup)\b(?!\.)",
+    r"infra/(proxy|backup)/",
     r"\b(promote|release|rollback|update)\.yml\b",
     r"known_hosts in the repository",
     r"dead-man",
@@ -29,14 +29,13 @@ NOT_THERE = [
     r"(?i)\bcoming soon\b|\bTODO\b|\bTBD\b|\blorem\b",
 ]
 
-# Files that only some answers bring, and those answers.
+# Files that only some answers bring: the question, and those answers.
 SOMETIMES = {
-    r"infra/terraform\b": {"terraform", "terraform_ansible"},
-    r"infra/ansible\b": {"ansible", "terraform_ansible"},
+    r"infra/terraform\b": ("provisioning", {"terraform", "terraform_ansible"}),
+    r"infra/ansible\b": ("provisioning", {"ansible", "terraform_ansible"}),
+    r"infra/bin/(backup|restore|restore-drill)\b": ("backup_method", {"pg_dump_restic", "pgbackrest"}),
+    r"infra/bin/prune-backups\b": ("backup_method", {"pg_dump_restic"}),
 }
-
-# What comes with backups that are made on the server.
-WITH_BACKUPS = [r"infra/bin/(backup|restore|restore-drill)\b", r"infra/hooks\b"]
 
 everywhere = pytest.mark.parametrize("profile", profiles.combinations_by_name())
 somewhere = pytest.mark.parametrize("profile", reading.PROFILES)
@@ -47,15 +46,15 @@ def test_a_project_gets_exactly_these_documents(rendered: Callable[[str], Path],
     project = rendered(profile)
     decisions = project / str(profiles.PROFILES[profile].get("decisions_dir", "docs/adr"))
     titles = {re.sub(r"^\d{4}-", "", path.stem) for path in decisions.glob("*.md")}
+    recorded = answers.recorded(project)
     assert {path.stem for path in reading.runbooks(project)} == {
         *answers.RUNBOOKS,
-        *answers.BACKUP_RUNBOOKS[answers.recorded(project)["backup_method"]],
+        *answers.BACKUP_RUNBOOKS[recorded["backup_method"]],
     }
     assert titles == {*answers.DECISIONS, "template"}
     others = {path.relative_to(project).as_posix() for path in reading.documents(project)}
     others -= {path.relative_to(project).as_posix() for path in [*reading.runbooks(project), *decisions.glob("*.md")]}
-    recorded = answers.recorded(project)
-    expected = {"infra/README.md", "infra/custom/README.md", "infra/server/README.md"}
+    expected = {"infra/README.md", "infra/custom/README.md", "infra/hooks/README.md", "infra/server/README.md"}
     if "ansible" in recorded["provisioning"]:
         expected.add("infra/ansible/README.md")
     assert others == expected | {file for file in answers.terraform_files(recorded) if file.endswith(".md")}
@@ -99,7 +98,7 @@ def test_the_text_is_tidy(rendered: Callable[[str], Path], profile: str) -> None
         prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
         assert not re.search(r"^(?!#|\n).+\n#{1,6} ", prose, re.MULTILINE), document
         languages = {block.language for block in reading.blocks(document)}
-        assert languages <= {"bash", "caddyfile", "mermaid", "nginx", "yaml"}, document
+        assert languages <= {"bash", "caddyfile", "mermaid", "nginx", "sql", "yaml"}, document
 
 
 @everywhere
@@ -114,13 +113,11 @@ def test_tables_have_as_many_cells_in_each_row(rendered: Callable[[str], Path], 
 
 @everywhere
 def test_nothing_is_mentioned_that_does_not_exist(rendered: Callable[[str], Path], profile: str) -> None:
-    recorded = answers.recorded(rendered(profile))
+    given = answers.recorded(rendered(profile))
     absent = [
         *NOT_THERE,
-        *(pattern for pattern, with_it in SOMETIMES.items() if recorded["provisioning"] not in with_it),
+        *(pattern for pattern, (question, with_it) in SOMETIMES.items() if given[question] not in with_it),
     ]
-    if recorded["backup_method"] == "provider_snapshots":
-        absent += WITH_BACKUPS
     for document in reading.documents(rendered(profile)):
         text = document.read_text(encoding="utf-8")
         found = [pattern for pattern in absent if re.search(pattern, text)]

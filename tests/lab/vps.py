@@ -105,14 +105,18 @@ class Vps:
         """Where its users find it."""
         return Site(self.host.address, 443, self.names["api"], self.names.get("web", ""))
 
-    def provision(self) -> None:
-        """Make it ready by the runbook, as a person would; what the image has already is not fetched again."""
+    def provision(self, *, env: bool = True) -> None:
+        """Make it ready by the runbook, as a person would; what the image has already is not fetched again.
+
+        Without ``env`` it gets no ``.env``: that comes from somewhere else.
+        """
         if self.host.suite == "bookworm":
             self._lend_compose()
         for block in reading.blocks(self.repository.path / RUNBOOK):
             self.paste(block)
         self.host.reboot()
-        self._write_env()
+        if env:
+            self._write_env()
         public = self.host.pipeline_key.with_suffix(".pub").read_text(encoding="utf-8")
         line = f'restrict,command="{self.folder}/bin/entry" {public}'
         self.host.ssh("deploy", "cat >> .ssh/authorized_keys", stdin=line)

@@ -8,6 +8,17 @@
 settings_file=$app/backup.env
 backups=$state/backups # a line for each run: time, what, result, id, bytes, seconds, text
 
+# Besides saying it, keeps why for whoever is told of a run that failed.
+trouble_file=''
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  [ -z "$trouble_file" ] || printf '%s\n' "$*" >>"$trouble_file"
+  exit 1
+}
+
+# why_it_failed: what `fail` has said first.
+why_it_failed() { head -n 1 "$trouble_file" 2>/dev/null || echo 'it was interrupted'; }
+
 backup_settings() {
   [ -f "$settings_file" ] || fail "$settings_file is missing: make it from $infra/backup.env.example, as docs/runbooks/set-up-backups.md shows"
   [ "$(stat -c %a "$settings_file")" = 600 ] || fail "$settings_file can be read by others: chmod 600 $settings_file"
@@ -49,7 +60,7 @@ ping_failed() { ask_url BACKUP_FAIL_URL "$(fact APP): $1"; }
 
 # record_backup WHAT RESULT ID BYTES BEGAN TEXT
 record_backup() {
-  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%FT%TZ)" "$1" "$2" "${3:--}" "${4:-0}" "$(seconds_since "$5")" "$(tr '\t\n' '  ' <<<"${6:--}")" >>"$backups"
+  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%FT%TZ)" "$1" "$2" "${3:--}" "${4:-0}" "$(seconds_since "$5")" "$(printf '%s' "${6:--}" | tr '\t\n' '  ')" >>"$backups"
 }
 
 need_jq() { have jq || fail 'jq is missing: apt-get install jq (docs/runbooks/provision-server.md, step 3)'; }

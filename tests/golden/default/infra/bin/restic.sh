@@ -93,15 +93,15 @@ records() {
 # choose_record TARGET ID|latest|TIME: its line of `records`; of a time, the last one before it.
 choose_record() {
   local all line id time wanted=$2
-  all=$(records "$1")
+  all=$(records "$1") || exit 1
   [ -n "$all" ] || fail "no backup at $(where_is "$1") was ever read back: infra/bin/backup makes one"
   case $wanted in
-    latest) line=$(head -n 1 <<<"$all") ;;
+    latest) line=${all%%$'\n'*} ;;
     *-*-*)
       wanted=$(date -d "$2" +%s) || fail "$2 is no time: 2030-05-01T12:00Z, say"
       line=$(while read -r id time covered; do [ "$(date -d "$time" +%s)" -gt "$wanted" ] || { echo "$id $time $covered" && break; }; done <<<"$all")
       ;;
-    *) line=$(grep "^$2" <<<"$all" | head -n 1) ;;
+    *) line=$(grep -m 1 "^$2" <<<"$all" || true) ;;
   esac
   [ -n "$line" ] || fail "there is no backup $2 at $(where_is "$1"): infra/bin/restore --list shows them"
   echo "$line"

@@ -21,6 +21,9 @@ of_repository() {
   esac
 }
 
+# For object storage whose certificate is of an authority of one's own.
+authority=$app/backup_ca.pem
+
 # key_of NUMBER: the private key of an SFTP target.
 key_of() { if [ "$1" = 1 ]; then echo "$app/backup_key"; else echo "$app/backup2_key"; fi; }
 
@@ -59,6 +62,7 @@ lines_of() {
     printf '%s\n' type=s3 "s3-endpoint=$host" "storage-port=$port" "s3-bucket=$user" s3-uri-style=path \
       "s3-region=$(of_repository "$1" AWS_DEFAULT_REGION | grep . || echo us-east-1)" \
       "s3-key=$(of_repository "$1" AWS_ACCESS_KEY_ID)" "s3-key-secret=$(of_repository "$1" AWS_SECRET_ACCESS_KEY)"
+    [ ! -f "$authority" ] || echo storage-ca-file=/etc/pgbackrest/authority.pem
   fi | sed "s/^/repo$1-/"
   # Full backups are expired by infra/bin/backup, which knows weeks and months; the log is kept for those of the last weeks.
   printf "repo$1-%s\n" "path=$path" cipher-type=aes-256-cbc "cipher-pass=$(of_repository "$1" PASSWORD)" bundle=y block=y \
@@ -88,7 +92,7 @@ configure() {
   local number folder text stamp
   backup_settings
   text=$(configuration) || exit 1
-  stamp=$({ printf '%s\n' "$text" && cat "$infra/custom/known_hosts" "$app/backup_key" "$app/backup2_key" 2>/dev/null; } | sha256sum | cut -d ' ' -f 1) || true
+  stamp=$({ printf '%s\n' "$text" && cat "$infra/custom/known_hosts" "$app/backup_key" "$app/backup2_key" "$authority" 2>/dev/null; } | sha256sum | cut -d ' ' -f 1) || true
   if [ -n "$(containers postgres running)" ] && [ "$(beside cat /etc/pgbackrest/stamp 2>/dev/null </dev/null)" = "$stamp" ]; then return; fi
   rm -rf "/dev/shm/slipway-$project-backup-"* # of a run that was killed
   folder=$(umask 077 && mktemp -d "/dev/shm/slipway-$project-backup-XXXXXX")
@@ -100,6 +104,7 @@ configure() {
       ! is_sftp "$number" || cp "$(key_of "$number")" "$folder/key$number"
     done
     [ ! -f "$infra/custom/known_hosts" ] || cp "$infra/custom/known_hosts" "$folder/known_hosts"
+    [ ! -f "$authority" ] || cp "$authority" "$folder/authority.pem"
   )
   # The settings come last: until they are there, nothing is sent.
   # shellcheck disable=SC2016 # expanded in the container
@@ -139,6 +144,13 @@ look_into() {
 
 # sets: labels of the backups in it, the oldest first: 20300131-021700F, or with _20300201-021700D behind it.
 sets() { grep -oE '"label":"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?"' <<<"$catalogue" | cut -d '"' -f 4 || true; }
+
+# superfluous: full backups beyond the newest weeks and the newest of each of the last months.
+superfluous() {
+  sets | grep -E 'F$' | sort -r | awk -v weeks="$(weekly)" -v months="$(fact BACKUP_KEEP_MONTHLY)" '
+    { month = substr($0, 1, 6); first = !(month in seen); seen[month] = 1; if (first) of_months++ }
+    NR <= weeks || (first && of_months <= months) { next } { print }'
+}
 
 # moment LABEL: when that backup began, as a person and date(1) read it.
 moment() { sed -E 's/.*([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})[FDI]$/\1-\2-\3 \4:\5:\6 UTC/' <<<"$1"; }
@@ -212,7 +224,7 @@ wait_recovered() {
     sleep 0.5
   done
   told=${told#*|} told=${told#*|}
-  note "the last transaction is of ${told:-a time before the backup}"
+  [ -z "$told" ] || note "the last transaction is of $told"
 }
 
 # cut_off CONTAINER: what comes back beside the live database has no business outside.

@@ -1,0 +1,425 @@
+"""Backups that were read back: taken under load, restored after the database was lost, and every way they can fail."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from tests.lab.client import fetch
+from tests.lab.figures import Figures
+from tests.lab.place import PREFIX
+from tests.lab.server import DEPLOY, Server
+from tests.lab.shell import LabError, run
+
+pytestmark = pytest.mark.live
+
+FULL = bool(os.environ.get("FULL"))
+# 100 is the database of 1.5 GB that figures are recorded of.
+SCALE = 100 if FULL else 10
+# Agree in every state that was ever committed, whatever pgbench is doing.
+BALANCES = """
+SELECT count(DISTINCT sum) FROM (SELECT sum(abalance) FROM pgbench_accounts
+UNION ALL SELECT sum(tbalance) FROM pgbench_tellers UNION ALL SELECT sum(bbalance) FROM pgbench_branches
+UNION ALL SELECT coalesce(sum(delta), 0) FROM pgbench_history) AS sums"""
+CHECKSUMS = """
+SELECT string_agg(sum, ' ' ORDER BY sum) FROM (SELECT relname || '=' || (xpath('/row/c/text()',
+query_to_xml(format('SELECT md5(string_agg(md5(r::text), '''' ORDER BY md5(r::text))) AS c FROM %s r', relid::regclass), false, true, '')))[1]
+AS sum FROM pg_stat_user_tables WHERE relname <> 'later') AS sums"""
+
+
+RECORD = Path("/dev/shm/slipway-backup-harbour-shop")
+
+
+@dataclass
+class Listener:
+    """Whoever is told of backups: the paths that were asked for, with the text that came along."""
+
+    address: str = ""
+    heard: list[tuple[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def listener() -> Iterator[Listener]:
+    """Listen on this machine."""
+    made = Listener()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            made.heard.append((self.path, self.rfile.read(length).decode()))
+            self.send_response(200)
+            self.end_headers()
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made.address = f"http://127.0.0.1:{server.server_port}"
+        yield made
+        server.shutdown()
+
+
+@dataclass
+class Shop:
+    """A server with data, the folder that stands for another machine, and who is told."""
+
+    server: Server
+    folder: Path
+    told: Listener
+
+    def psql(self, sql: str, database: str = "shop") -> str:
+        """Ask a database as its administrator."""
+        command = ["psql", "-XAt", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]
+        return self.server.running()["postgres"].exec(*command).stdout.strip()
+
+    def pgbench(self, *words: str) -> list[str]:
+        """The command that runs pgbench beside the database."""
+        return ["docker", "exec", self.server.running()["postgres"].id, "pgbench", "-U", "postgres", *words, "shop"]
+
+    def settings(self, **changes: str) -> None:
+        """Change backup.env, as a person would."""
+        file = self.server.folder / "backup.env"
+        text = file.read_text(encoding="utf-8")
+        for name, value in changes.items():
+            text = re.sub(f"(?m)^(# )?{name}=.*\n", "", text) + f"{name}={value}\n"
+        file.write_text(text, encoding="utf-8")
+
+    def setting(self, name: str) -> str:
+        """A line of it."""
+        text = (self.server.folder / "backup.env").read_text(encoding="utf-8")
+        return next(line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}="))
+
+    def backup(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Back up."""
+        return self.server.script("backup", *options, check=check)
+
+    def restore(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Restore."""
+        return self.server.script("restore", *options, check=check)
+
+    def ids(self) -> list[str]:
+        """The ids of what counts as a backup, the newest first."""
+        return [line.split()[0] for line in self.restore("--list").stdout.splitlines()[1:]]
+
+    def runs(self) -> list[list[str]]:
+        """What was written down of each run: what, result, text."""
+        rows = (self.server.folder / "state/backups").read_text(encoding="utf-8").splitlines()
+        return [[row.split("\t")[index] for index in (1, 2, 6)] for row in rows]
+
+    def restic(self, *words: str) -> str:
+        """Run restic on the repository itself, as who keeps it."""
+        (program,) = (self.server.folder / "state/tools").iterdir()
+        environment = {"RESTIC_PASSWORD": self.setting("BACKUP_PASSWORD"), "RESTIC_REPOSITORY": str(self.folder)}
+        told = run(program, "--no-cache", *words, env={**os.environ, **environment})
+        for path in [self.folder, *self.folder.rglob("*")]:
+            os.chown(path, DEPLOY, DEPLOY)
+        return told.stdout
+
+    def lose_the_database(self) -> None:
+        """Destroy container and volume, and let a deploy make an empty database."""
+        run("docker", "rm", "--force", "--volumes", self.server.running()["postgres"].id)
+        run("docker", "volume", "rm", f"{self.server.name}_postgres_data")
+        (self.server.folder / "state/migrated").unlink()
+        self.server.script("deploy", "--new-database")
+
+    def start(self, script: str, *options: str, until: str) -> tuple[subprocess.Popen[str], int]:
+        """Start a script, and wait for words of it; with the process that holds the lock."""
+        running = self.server.start(f"infra/bin/{script}", *options)
+        assert running.stdout is not None
+        for line in running.stdout:
+            if until in line:
+                return running, int((self.server.folder / "state/backup.lock.holder").read_text())
+        raise LabError(f"{script} never said {until!r}")
+
+
+@pytest.fixture
+def shop(serve: Callable[..., Server], pushed: Callable[..., str]) -> Iterator[Shop]:
+    """A shop whose backups are set up, by the runbook's steps, with what a pg_dump of one table would not show."""
+    server = serve({"backup_volumes": "uploads"}, RESTIC_IMAGE=pushed("restic:0.18"))
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}repository-") as folder, listener() as told:
+        os.chown(folder, DEPLOY, DEPLOY)
+        made = Shop(server, Path(folder), told)
+        first = server.script("backup", "--setup", check=False)
+        assert "backup.env is new: fill it in" in first.stderr
+        made.settings(
+            BACKUP_REPOSITORY=folder,
+            BACKUP_PING_URL=f"{told.address}/backup",
+            DRILL_PING_URL=f"{told.address}/drill",
+            BACKUP_FAIL_URL=f"{told.address}/failed",
+        )
+        shown = server.script("backup", "--setup").stdout
+        assert made.setting("BACKUP_PASSWORD") in shown
+        again = server.script("backup", "--setup").stdout
+        assert made.setting("BACKUP_PASSWORD") not in again
+        assert "the password opens it" in again
+        run("docker", "volume", "create", f"{server.name}_uploads")
+        run(*made.pgbench("-i", "-q", "-s", str(SCALE)))
+        made.psql(
+            "CREATE EXTENSION pgcrypto; CREATE ROLE reporter LOGIN PASSWORD 'x'; CREATE SCHEMA reports; "
+            "CREATE TABLE reports.sales (id serial, amount numeric); INSERT INTO reports.sales (amount) VALUES (1.5); "
+            "GRANT USAGE ON SCHEMA reports TO reporter; GRANT SELECT ON reports.sales TO reporter; "
+            "SELECT lo_from_bytea(0, 'a large object'); ALTER DATABASE shop SET search_path = public, reports; "
+            "INSERT INTO items (name) VALUES ('Ähre; $1 ''x''')"
+        )
+        yield made
+
+
+def files_in(volume: str, image: str, command: str) -> str:
+    """Run a line of shell in a volume."""
+    return run("docker", "run", "--rm", "-v", f"{volume}:/data", "--entrypoint", "sh", image, "-c", command).stdout
+
+
+def test_every_row_comes_back_after_the_database_was_lost(shop: Shop, figures: Figures) -> None:
+    server, volume = shop.server, f"{shop.server.name}_uploads"
+    files_in(volume, server.images["POSTGRES_IMAGE"], "echo photo > '/data/a b.jpg' && chown 1654:1654 /data/*")
+
+    # Under load: a state that was committed, and all of it.
+    load = subprocess.Popen(
+        shop.pgbench("-n", "-c4", "-P1", "-T3600"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    alone = 60 if FULL else 4
+    time.sleep(alone)
+    before = int(shop.psql("SELECT count(*) FROM pgbench_history"))
+    told = shop.backup().stdout
+    after = int(shop.psql("SELECT count(*) FROM pgbench_history"))
+    shop.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'")
+    seconds = re.findall(r"progress: [\d.]+ s, ([\d.]+) tps, lat ([\d.]+) ms", load.communicate()[1])
+    assert "Backed up and read back" in told
+    assert before < after
+    (busy,) = shop.ids()
+    shop.restore("--beside", "busy", busy)
+    assert shop.psql(BALANCES, "busy") == "1"
+    assert before <= int(shop.psql("SELECT count(*) FROM pgbench_history", "busy")) < after
+    shop.restore("--drop", "busy")
+    refused = shop.restore("--drop", "shop", check=False)
+    assert "besides the live one (shop)" in refused.stderr
+
+    # At rest: everything, byte for byte.
+    shop.backup()
+    everything = shop.psql(CHECKSUMS)
+    shop.psql("CREATE TABLE later (x int)")
+    shop.lose_the_database()
+    assert shop.psql("SELECT to_regclass('pgbench_accounts')") == ""
+    unconfirmed = shop.restore("--into-live", check=False)
+    assert "say --confirm harbour-shop" in unconfirmed.stderr
+    planned = shop.restore("--dry-run", "--into-live").stdout
+    assert "Nothing was changed." in planned
+    told = shop.restore("--into-live", "--confirm", "harbour-shop").stdout
+    assert shop.psql(CHECKSUMS) == everything
+    assert shop.psql("SELECT to_regclass('later')") == ""
+    assert shop.psql("SHOW search_path") == "public, reports"
+    assert shop.psql("SELECT has_table_privilege('reporter', 'reports.sales', 'SELECT')") == "t"
+    assert shop.psql("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == "a large object"
+    assert fetch(server.address(), "/", port=8080).data["version"] == "1"
+    assert not (server.folder / "proxy/maintenance.html").exists()
+    assert shop.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'") == "1"
+    pause = next(line.strip() for line in told.splitlines() if "the site was away for" in line)
+
+    # Files of the application, with their owner.
+    files_in(volume, server.images["POSTGRES_IMAGE"], "rm /data/*")
+    shop.restore("--volume", "uploads", "--confirm", "harbour-shop")
+    found = files_in(volume, server.images["POSTGRES_IMAGE"], "cat '/data/a b.jpg'; stat -c %u /data/*")
+    assert found.split() == ["photo", "1654"]
+
+    # What was whole can be rehearsed; a copy that people work with has nobody in it.
+    assert "can be restored: rehearsed" in server.script("restore-drill").stdout
+    hooks = server.folder / "current/infra/hooks"
+    (hooks / "restore-drill.d").mkdir()
+    (hooks / "restore-drill.d/10-sales.sql").write_text(
+        "DO $$ BEGIN ASSERT (SELECT count(*) FROM reports.sales) > 5, 'too few sales'; END $$;"
+    )
+    failed = server.script("restore-drill", check=False)
+    assert (failed.returncode, "too few sales" in failed.stderr) == (1, True)
+    (hooks / "anonymise.sql").write_text("UPDATE items SET name = 'item ' || id;")
+    shop.restore("--anonymise", "--beside", "nobody")
+    assert shop.psql("SELECT name FROM items", "nobody") == "item 1"
+
+    assert [path for path, _ in shop.told.heard] == ["/backup", "/backup", "/drill", "/failed"]
+    assert "too few sales" in shop.told.heard[-1][1]
+    status = server.script("status").stdout
+    assert re.search(r"(?m)^backup +20", status)
+    assert "!! drill failed" in status
+    figures.add(f"a database of scale {SCALE} put in place of the live one", pause)
+    figures.add("pgbench without a backup", mean(seconds[1:alone]))
+    figures.add("pgbench while a backup is made and read back", mean(seconds[alone:]))
+    assert leftovers(shop) == []
+
+
+def mean(seconds: list[tuple[str, str]]) -> str:
+    """What pgbench measured each second, on average."""
+    rate, latency = (fmean(float(each[column]) for each in seconds) for column in (0, 1))
+    return f"{rate:.0f} transactions a second, {latency:.1f} ms each"
+
+
+def leftovers(shop: Shop) -> list[str]:
+    """What a run has left behind: secrets in memory, dumps on the disk, containers, sessions."""
+    left = [str(path) for path in Path("/dev/shm").glob("slipway-*") if path.stat().st_uid == DEPLOY]
+    left += [str(path) for name in ("restore", "drill") for path in (shop.server.folder / "backups").glob(name)]
+    left += [name for name in shop.server.running(one_shots=True) if name == "roles"]
+    sessions = shop.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'slipway-%'")
+    return left + [sessions] * (sessions != "0")
+
+
+def fails(shop: Shop, words: str, told: subprocess.CompletedProcess[str], *, records: int) -> None:
+    """Expect that a backup failed, said why, told somebody, and that earlier ones are as they were."""
+    assert told.returncode == 1, told.stdout
+    assert words in told.stderr
+    assert shop.runs()[-1][:2] == ["backup", "failed"]
+    assert words in shop.runs()[-1][2]
+    path, text = shop.told.heard[-1]
+    assert (path, words in text) == ("/failed", True)
+    assert len(shop.ids()) == records
+    assert "!! backup failed" in shop.server.script("status").stdout
+
+
+def test_whatever_goes_wrong_is_told_and_the_next_run_heals(shop: Shop) -> None:
+    shop.backup()
+    password = shop.setting("BACKUP_PASSWORD")
+
+    shop.settings(BACKUP_PASSWORD="another")
+    fails_now = shop.backup(check=False)
+    shop.settings(BACKUP_PASSWORD=password)
+    fails(shop, "the password does not open it", fails_now, records=1)
+
+    # Not there, then full: a small disk that is another one.
+    shop.settings(BACKUP_REPOSITORY="sftp:nobody@127.0.0.1:/nowhere")
+    unreachable = shop.backup(check=False)
+    shop.settings(BACKUP_REPOSITORY=str(shop.folder))
+    fails(shop, "was not stored", unreachable, records=1)
+    with full(shop.folder):
+        no_room = shop.backup(check=False)
+    fails(shop, "was not stored", no_room, records=1)
+
+    # Its dump dies half way: nothing of it is stored as if it were whole.
+    stored = shop.restic("snapshots", "--tag", "database", "--json").count('"time"')
+    dying = shop.server.start("infra/bin/backup")
+    kill_dump(shop.server)
+    out, _ = dying.communicate()
+    assert dying.returncode == 1, out
+    assert "was not stored" in out
+    assert shop.restic("snapshots", "--tag", "database", "--json").count('"time"') == stored
+
+    # Killed at any point, with whatever it has started left behind; a second one meanwhile keeps out.
+    for number, step in enumerate(("Dump the database", "Read the whole dump", "Store the record", "Check a part")):
+        running, holder = shop.start("backup", until=step)
+        if number == 0:
+            second = shop.backup(check=False)
+            assert (second.returncode, "is under way" in second.stderr) == (75, True)
+        os.kill(holder, signal.SIGKILL)
+        running.communicate()
+        assert shop.ids()
+    assert "Backed up and read back" in shop.backup().stdout
+    assert shop.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slipway-backup'") == "0"
+    assert "backup  " in shop.server.script("status").stdout
+
+    # The live database survives every restore that cannot be.
+    live = shop.psql(CHECKSUMS)
+    forge(shop, "VERSION=", "VERSION=990001")
+    refused = shop.restore("--into-live", "--confirm", "harbour-shop", check=False)
+    assert "the backup is of PostgreSQL 99" in refused.stdout + refused.stderr
+    shop.restic("forget", shop.ids()[0])
+
+    with small_disk(shop.server.folder / "backups"):
+        refused = shop.restore("--beside", "nowhere", check=False)
+    assert "MB are free in" in refused.stderr
+
+    running, holder = shop.start("restore", "--beside", "killed", until="Restore into killed")
+    os.kill(holder, signal.SIGKILL)
+    running.communicate()
+    assert "the database killed is there" in shop.restore("--beside", "killed").stdout
+
+    shop.psql("ALTER TABLE pgbench_history RENAME TO pgbench_past")  # a database that changed since
+    shop.psql("CREATE DATABASE renamed TEMPLATE template0", "postgres")
+    assert shop.psql("SELECT count(*) FROM pgbench_past") == "0"
+    shop.psql("ALTER TABLE pgbench_past RENAME TO pgbench_history")
+
+    # A file of the repository is cut short: what cannot be read does not count, and whoever keeps it can mend it.
+    shop.server.script("restore-drill")
+    largest = max(shop.folder.glob("data/*/*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    records = len(shop.ids())
+    drill = shop.server.script("restore-drill", check=False)
+    assert drill.returncode == 1
+    assert "cannot be read" in drill.stderr
+    beside = shop.restore("--beside", "broken", check=False)
+    assert "cannot be read" in beside.stderr
+    assert shop.psql("SELECT count(*) FROM pg_database WHERE datname = 'broken'") == "0"
+    fails(shop, "cannot be read back", shop.backup(check=False), records=records)
+    shop.restic("repair", "index")
+    with suppress(LabError):
+        shop.restic("repair", "packs", largest.name)
+    shop.backup()
+    shop.server.script("restore-drill")
+    assert shop.psql(CHECKSUMS) == live
+    assert leftovers(shop) == []
+
+
+def kill_dump(server: Server) -> None:
+    """Kill the database's pg_dump once it has written something."""
+    inside = server.running()["postgres"].id
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for line in run("docker", "top", inside, "-eo", "pid,comm").stdout.splitlines()[1:]:
+            pid, name = line.split()
+            with suppress(OSError):
+                written = re.search(r"wchar: (\d+)", Path(f"/proc/{pid}/io").read_text(encoding="utf-8"))
+                if name == "pg_dump" and written and int(written[1]) > 100_000:
+                    os.kill(int(pid), signal.SIGKILL)
+                    return
+    raise LabError("no pg_dump was seen")
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """A repository on a disk without a free byte."""
+    with small_disk(folder, size="40m"):
+        (folder / "filler").write_bytes(b"")
+        with suppress(OSError), (folder / "filler").open("wb") as filler:
+            while True:
+                filler.write(bytes(1 << 16))
+                filler.flush()
+        yield
+
+
+@contextmanager
+def small_disk(folder: Path, *, size: str = "64m") -> Iterator[None]:
+    """Let a folder be a small disk of its own, with what was in it."""
+    kept = folder.with_name(f"{folder.name}-kept")
+    run("cp", "-a", folder, kept)
+    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,uid={DEPLOY},gid={DEPLOY}", "tmpfs", folder)
+    try:
+        run("cp", "-a", f"{kept}/.", folder)
+        yield
+    finally:
+        run("umount", "--lazy", folder)
+        run("rm", "-r", kept)
+
+
+def forge(shop: Shop, begin: str, line: str) -> None:
+    """Store a record of the newest backup in which one line is another one."""
+    shop.restic("restore", f"{shop.ids()[0]}:{RECORD}", "--target", str(RECORD))
+    about = RECORD / "about"
+    text = about.read_text(encoding="utf-8")
+    about.write_text(re.sub(f"(?m)^{begin}.*", line, text), encoding="utf-8")
+    dump = re.search(r"(?m)^DUMP=(\w{8})", text)
+    assert dump
+    try:
+        shop.restic("backup", "--host", "harbour-shop", "--tag", f"record,of-{dump[1]}", str(RECORD))
+    finally:
+        run("rm", "-r", RECORD)
