@@ -36,7 +36,11 @@ BACKUP_PROGRAMS = {
     "pgbackrest": ("backup", "restore", "restore-drill"),
     "provider_snapshots": (),
 }
-BACKUP_RUNBOOKS = {"pg_dump_restic": ("replace-lost-server",), "pgbackrest": ("restore-to-a-moment", "set-up-backups"), "provider_snapshots": ()}
+BACKUP_RUNBOOKS = {
+    "pg_dump_restic": ("replace-lost-server",),
+    "pgbackrest": ("restore-to-a-moment", "set-up-backups"),
+    "provider_snapshots": (),
+}
 BACKUP_FILES = {
     "pg_dump_restic": ("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
     "pgbackrest": ("backup.env.example", "bin/backup.sh", "bin/pgbackrest.sh", "pgbackrest/Dockerfile"),
@@ -109,7 +113,11 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def programs(answers: dict[str, Any]) -> tuple[str, ...]:
     """Name what a person can run in infra/bin."""
-    return (*PROGRAMS, *DELIVERY_PROGRAMS[answers["delivery"]], *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")])
+    return (
+        *PROGRAMS,
+        *DELIVERY_PROGRAMS[answers["delivery"]],
+        *BACKUP_PROGRAMS[answers.get("backup_method", "pg_dump_restic")],
+    )
 
 
 def front_ends(answers: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from docker.utils.build import exclude_paths
 from pins import load
 
-from tests.tooling import require, run
+from tests.tooling import REPO, require, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def test_the_laboratorys_postgresql_is_made_by_the_generated_steps(rendered: Cal
             if not re.match(r"FROM|ARG|LABEL|  +org", line)
         ]
 
-    ours = (Path(__file__).parents[1] / "lab/images/postgres-pgbackrest/Dockerfile").read_text(encoding="utf-8")
+    ours = (REPO / "tests/lab/images/postgres-pgbackrest/Dockerfile").read_text(encoding="utf-8")
     generated = steps(dockerfiles(rendered("everything"))["postgres"])
     assert len(generated) > 4
     assert steps(ours)[: len(generated)] == generated

@@ -28,7 +28,9 @@ def set_up_backups(server: Vps, target: backups.Target, password: str = "") -> s
     there = server.there
     example = "current" if not password else "releases/recovery"
     there(f"test -e backup.env || install -m 600 {example}/infra/backup.env.example backup.env")
-    there(f"sed -i 's/^BACKUP_SSH=.*/BACKUP_SSH={target.ssh}/; s/^BACKUP_PASSWORD=.*/BACKUP_PASSWORD={password}/' backup.env")
+    there(
+        f"sed -i 's/^BACKUP_SSH=.*/BACKUP_SSH={target.ssh}/; s/^BACKUP_PASSWORD=.*/BACKUP_PASSWORD={password}/' backup.env"
+    )
     shown = there(f"{example}/infra/bin/backup --setup", check=False)
     line = re.search(r"(?m)^restrict,.*", shown)
     assert line, shown
@@ -91,7 +93,9 @@ def test_a_lost_server_is_replaced_by_the_runbook(
 
         assert fresh.live() == ran
         assert fresh.query("SELECT md5(string_agg(items::text, ',' ORDER BY id)) FROM items") == kept
-        assert f"JWT_SECRET='{secret}'" in fresh.there("cat .env").replace("\\'", "'") or secret in fresh.there("cat .env")
+        assert f"JWT_SECRET='{secret}'" in fresh.there("cat .env").replace("\\'", "'") or secret in fresh.there(
+            "cat .env"
+        )
         assert fetch(fresh.host.address, "/", port=80).status in {200, 301, 308}
         took = time.monotonic() - began
         for name, seconds in steps:

@@ -37,7 +37,7 @@ is_sftp() { [[ $(of_repository "$1" REPOSITORY) == sftp:* ]]; }
 
 # lines_of NUMBER: what pgBackRest must know of this repository, as it wants to read it.
 lines_of() {
-  local name=BACKUP repository user host port path
+  local name=BACKUP repository user host port path way
   [ "$1" = 1 ] || name=BACKUP2
   repository=$(of_repository "$1" REPOSITORY)
   needed "${name}_REPOSITORY" "$repository"
@@ -54,18 +54,18 @@ lines_of() {
   if is_sftp "$1"; then
     [ -f "$(key_of "$1")" ] || fail "$(key_of "$1") is missing: infra/bin/backup --setup makes it"
     [ -f "$infra/custom/known_hosts" ] || fail "infra/custom/known_hosts is missing in this release: it must hold the host key of $host (docs/runbooks/set-up-backups.md)"
-    printf '%s\n' type=sftp "sftp-host=$host" "sftp-host-port=$port" "sftp-host-user=$user" sftp-host-key-hash-type=sha256 \
-      "sftp-private-key-file=/etc/pgbackrest/key$1" sftp-known-host=/etc/pgbackrest/known_hosts
+    way=(type=sftp "sftp-host=$host" "sftp-host-port=$port" "sftp-host-user=$user" sftp-host-key-hash-type=sha256
+      "sftp-private-key-file=/etc/pgbackrest/key$1" sftp-known-host=/etc/pgbackrest/known_hosts)
   else
     needed "the access key (AWS_ACCESS_KEY_ID) of repository $1" "$(of_repository "$1" AWS_ACCESS_KEY_ID)"
     needed "the secret (AWS_SECRET_ACCESS_KEY) of repository $1" "$(of_repository "$1" AWS_SECRET_ACCESS_KEY)"
-    printf '%s\n' type=s3 "s3-endpoint=$host" "storage-port=$port" "s3-bucket=$user" s3-uri-style=path \
-      "s3-region=$(of_repository "$1" AWS_DEFAULT_REGION | grep . || echo us-east-1)" \
-      "s3-key=$(of_repository "$1" AWS_ACCESS_KEY_ID)" "s3-key-secret=$(of_repository "$1" AWS_SECRET_ACCESS_KEY)"
-    [ ! -f "$authority" ] || echo storage-ca-file=/etc/pgbackrest/authority.pem
-  fi | sed "s/^/repo$1-/"
+    way=(type=s3 "s3-endpoint=$host" "storage-port=$port" "s3-bucket=$user" s3-uri-style=path
+      "s3-region=$(of_repository "$1" AWS_DEFAULT_REGION | grep . || echo us-east-1)"
+      "s3-key=$(of_repository "$1" AWS_ACCESS_KEY_ID)" "s3-key-secret=$(of_repository "$1" AWS_SECRET_ACCESS_KEY)")
+    [ ! -f "$authority" ] || way+=(storage-ca-file=/etc/pgbackrest/authority.pem)
+  fi
   # Full backups are expired by infra/bin/backup, which knows weeks and months; the log is kept for those of the last weeks.
-  printf "repo$1-%s\n" "path=$path" cipher-type=aes-256-cbc "cipher-pass=$(of_repository "$1" PASSWORD)" bundle=y block=y \
+  printf "repo$1-%s\n" "${way[@]}" "path=$path" cipher-type=aes-256-cbc "cipher-pass=$(of_repository "$1" PASSWORD)" bundle=y block=y \
     retention-full=9999999 "retention-diff=$(fact BACKUP_KEEP_DAILY)" \
     retention-archive-type=full "retention-archive=$(weekly)"
 }
@@ -156,10 +156,10 @@ superfluous() {
 moment() { sed -E 's/.*([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})[FDI]$/\1-\2-\3 \4:\5:\6 UTC/' <<<"$1"; }
 
 # last_segment: the last file of the log that is in it.
-last_segment() { grep -oE '"max":"[0-9A-F]{24}"' <<<"$catalogue" | cut -d '"' -f 4 | tail -n 1; }
+last_segment() { grep -oE '"max":"[0-9A-F]{24}"' <<<"$catalogue" | cut -d '"' -f 4 | tail -n 1 || true; }
 
 # bytes_of LABEL: how large the restored database is.
-bytes_of() { grep -oE "\"size\":[0-9]+\},\"label\":\"$1\"" <<<"$catalogue" | grep -oE '[0-9]+' | head -n 1; }
+bytes_of() { grep -oE "\"size\":[0-9]+\},\"label\":\"$1\"" <<<"$catalogue" | grep -oE '[0-9]+' | head -n 1 || true; }
 
 # room_for LABEL: refuses where a second copy of the database would not fit.
 room_for() {
