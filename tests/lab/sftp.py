@@ -60,6 +60,15 @@ class SftpTarget:
         finally:
             self.container.exec("cp", "-a", "/root/kept", path)
 
+    @contextmanager
+    def missing(self, path: str) -> Iterator[None]:
+        """A file is gone, for the length of a block."""
+        self.container.exec("mv", path, "/root/gone")
+        try:
+            yield
+        finally:
+            self.container.exec("mv", "/root/gone", path)
+
     def contains(self, text: str) -> bool:
         """Whether any stored file has this text as it is."""
         found = run("docker", "exec", self.container.id, "grep", "-rqaF", text, FOLDER, check=False)

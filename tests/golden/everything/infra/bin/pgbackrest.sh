@@ -211,6 +211,9 @@ wait_recovered() {
     if [ "$(docker inspect --format '{{.State.Running}} {{.RestartCount}}' "$1" 2>/dev/null)" != 'true 0' ]; then
       note 'PostgreSQL gave up; the last it wrote:'
       docker logs --tail 20 "$1" 2>&1 | sed 's/^/      | /' || true
+      if docker logs --tail 20 "$1" 2>&1 | grep -q 'before configured recovery target was reached'; then
+        note 'the log holds nothing that was written after that moment: say latest, or an earlier one'
+      fi
       return 1
     fi
     told=$(ask_copy "$1" "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(), date_trunc('second', pg_last_xact_replay_timestamp())" 2>/dev/null </dev/null) || told=''
