@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -235,7 +235,7 @@ def test_a_lost_volume_comes_back_with_all_but_the_last_seconds(backed_up: Shop,
     run("docker", "rm", "--force", "--volumes", postgres.id)
     run("docker", "volume", "rm", *run("docker", "volume", "ls", "-q", "--filter", f"name={volume}").stdout.split())
     began = time.monotonic()
-    backed_up.restore("latest")
+    assert "is kept in the volume" not in backed_up.restore("latest"), "there is none"
     took = time.monotonic() - began
     assert server.query(CHECKSUM) == before
     last = int(server.query("SELECT max(n) FROM commits"))
@@ -297,7 +297,7 @@ def test_the_rehearsal_is_green_and_then_red_for_what_cannot_be_read(backed_up: 
         server.script("backup", "--check-setup")
     target = backed_up.target
     log, bundle = target.files("*/archive/*.zst"), target.files("*F/bundle/*")[-1]
-    damages = [
+    damages: list[tuple[AbstractContextManager[None], str]] = [
         (target.truncated(log[-1]), "the log could not be read to its end"),
         (target.truncated(bundle), "could not be read from the repository"),
     ]
