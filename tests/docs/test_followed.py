@@ -178,7 +178,7 @@ def test_a_backup_is_restored_looked_at_and_put_in_place_of_the_live_database(se
     server.script("backup", "--setup")
 
     runbook = "restore-database-backup"
-    server.paste(*server.blocks(runbook, "## Take a dump"))
+    server.paste(*server.blocks(runbook, "## Take a dump", "## 1"))
     server.query("DELETE FROM items")
     told = server.paste(*server.blocks(runbook, "## 1", "## 3"))
     assert "items" in told

@@ -358,12 +358,12 @@ def provider(image: Callable[[str], str], tmp_path: Path) -> Iterator[Container]
         yield container
 
 
-def test_a_managed_database_is_migrated_and_used_over_tls(
+def test_a_managed_database_is_migrated_used_over_tls_backed_up_and_restored(
     serve: Callable[..., Server], pushed: Callable[..., str], provider: Container
 ) -> None:
     port = provider.facts["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
     answers = {"hosting_provider": "ovh", "database": "managed"}
-    server = serve(answers, {"POSTGRES_HOST": "172.17.0.1", "POSTGRES_PORT": port})
+    server = serve(answers, {"POSTGRES_HOST": "172.17.0.1", "POSTGRES_PORT": port}, RESTIC_IMAGE=pushed("restic:0.18"))
     assert fetch(server.address(), "/db", port=8080).data["tls"] is True
     server.release("second", API_IMAGE=pushed("api", "2"), migration=MIGRATION + "-- another\n")
     with traffic(server.site, slow=False) as seen:
@@ -371,6 +371,19 @@ def test_a_managed_database_is_migrated_and_used_over_tls(
         server.script("rollback")
     assert seen.failed == []
     assert (server.folder / "backups/before-second.dump").read_bytes()[:5] == b"PGDMP"
+
+    psql = ("psql", "-XAt", "-U", "postgres", "-d", "shop", "-c")
+    provider.exec(*psql, "INSERT INTO items (name) VALUES ('kept')")
+    server.script("backup", "--setup", check=False)
+    with (server.folder / "backup.env").open("a", encoding="utf-8") as file:
+        file.write(f"BACKUP_REPOSITORY={server.folder / 'home/repository'}\n")
+    server.script("backup", "--setup")
+    server.script("backup")
+    provider.exec(*psql, "DELETE FROM items")
+    server.script("restore", "--into-live", "--confirm", "harbour-shop")
+    assert provider.exec(*psql, "SELECT name FROM items").stdout.strip() == "kept"
+    assert fetch(server.address(), "/db", port=8080).data["tls"] is True
+    server.script("restore-drill")
 
 
 def test_only_the_last_releases_are_kept(serve: Callable[..., Server], pushed: Callable[..., str]) -> None:

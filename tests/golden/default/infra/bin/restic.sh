@@ -83,23 +83,26 @@ restic_or_fail() {
 
 # --- Records: a backup without one was never read back ---------------------------------------------------------------
 
-# records TARGET: "ID TIME COVERED…", the newest first.
+# records TARGET: "ID TIME DUMP BYTES RELEASE", the newest first.
 records() {
   local listed
-  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots --json --tag record) || exit 1
-  jq -r 'sort_by(.time) | reverse | .[] | [.short_id, (.time | sub("\\.[0-9]+"; "")), (.tags[] | select(startswith("of-")))] | join(" ")' <<<"$listed"
+  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots --json) || exit 1
+  jq -r '
+    def tagged(prefix): .tags[] | select(startswith(prefix)) | ltrimstr(prefix);
+    [.[] | select(.tags != null)] | (map({(.short_id): .}) | add) as $all | map(select(.tags | index("record"))) | sort_by(.time) | reverse | .[] |
+    (first(tagged("of-")) // "") as $dump | [.short_id, (.time | sub("\\.[0-9]+"; "")), $dump, ($all[$dump].summary.total_bytes_processed // 0), (first(tagged("release-")) // "-")] | join(" ")' <<<"$listed"
 }
 
 # choose_record TARGET ID|latest|TIME: its line of `records`; of a time, the last one before it.
 choose_record() {
-  local all line id time wanted=$2
+  local all line id time rest wanted=$2
   all=$(records "$1") || exit 1
   [ -n "$all" ] || fail "no backup at $(where_is "$1") was ever read back: infra/bin/backup makes one"
   case $wanted in
     latest) line=${all%%$'\n'*} ;;
     *-*-*)
       wanted=$(date -d "$2" +%s) || fail "$2 is no time: 2030-05-01T12:00Z, say"
-      line=$(while read -r id time covered; do [ "$(date -d "$time" +%s)" -gt "$wanted" ] || { echo "$id $time $covered" && break; }; done <<<"$all")
+      line=$(while read -r id time rest; do [ "$(date -d "$time" +%s)" -gt "$wanted" ] || { echo "$id $time $rest" && break; }; done <<<"$all")
       ;;
     *) line=$(grep -m 1 "^$2" <<<"$all" || true) ;;
   esac
