@@ -159,7 +159,9 @@ def problem_with_volumes(value: str) -> str:
                 "digit, separated by spaces, for example: uploads"
             )
         if name == "postgres_data":
-            return "postgres_data is backed up as a dump already: a copy of its files while it runs could not be restored."
+            return (
+                "postgres_data is backed up as a dump already: a copy of its files while it runs could not be restored."
+            )
     if len(set(names)) != len(names):
         return "Name each volume once."
     return ""

@@ -71,7 +71,7 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def one_shot(name: str) -> bool:
     """Tell the services that end by themselves."""
-    return name in {"migrate", "roles"}
+    return name in {"archive", "migrate", "roles"}
 
 
 def http_services(recorded: dict[str, Any]) -> list[str]:
@@ -87,6 +87,7 @@ def test_the_services_are_those_that_the_answers_need(services: dict[str, Any], 
         recorded["proxy"],
         "migrate",
         "roles",
+        *(["archive"] if recorded["backup_method"] == "pgbackrest" else []),
     }
 
 
@@ -97,7 +98,7 @@ def test_the_slot_that_does_not_run_is_absent(project: Path, recorded: dict[str,
     assert {name for name in running if name.endswith(("-blue", "-green"))} == {
         f"{name}-{slot}" for name in http_services(recorded)
     }
-    assert not running.keys() & {"migrate", "roles", f"api-{other}"}
+    assert not running.keys() & {"archive", "migrate", "roles", f"api-{other}"}
     assert recorded["proxy"] in running
 
 
