@@ -166,15 +166,11 @@ def test_a_dump_is_restored_beside_the_database_and_put_in_its_place(server: Fol
     assert tables == "harbour_shop_owner"
 
 
-def test_a_backup_is_restored_looked_at_and_put_in_place_of_the_live_database(server: Followed, tmp_path: Path) -> None:
+def test_a_backup_is_restored_looked_at_and_put_in_place_of_the_live_database(server: Followed) -> None:
     server.query("INSERT INTO items (name) VALUES ('kept')")
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    for folder in (repository, *repository.parents[:3]):
-        folder.chmod(0o777)
     server.script("backup", "--setup", check=False)
     with (server.folder / "backup.env").open("a", encoding="utf-8") as file:
-        file.write(f"BACKUP_REPOSITORY={repository}\n")
+        file.write(f"BACKUP_REPOSITORY={server.folder}/home/repository\n")
     server.script("backup", "--setup")
 
     runbook = "restore-database-backup"
