@@ -89,29 +89,28 @@ configuration() {
 # configure: what the containers read becomes what backup.env says now. Through standard input into a volume that only the
 # user postgres of the containers can read; the folder that it is gathered in lies in memory.
 configure() {
-  local number folder text stamp
+  local number text stamp
   backup_settings
   text=$(configuration) || exit 1
   stamp=$({ printf '%s\n' "$text" && cat "$infra/custom/known_hosts" "$app/backup_key" "$app/backup2_key" "$authority" 2>/dev/null; } | sha256sum | cut -d ' ' -f 1) || true
   if [ -n "$(containers postgres running)" ] && [ "$(beside cat /etc/pgbackrest/stamp 2>/dev/null </dev/null)" = "$stamp" ]; then return; fi
-  rm -rf "/dev/shm/slipway-$project-backup-"* # of a run that was killed
-  folder=$(umask 077 && mktemp -d "/dev/shm/slipway-$project-backup-XXXXXX")
+  in_memory
   (
     umask 077
-    printf '%s\n' "$text" >"$folder/pgbackrest.conf"
-    printf '%s\n' "$stamp" >"$folder/stamp"
+    printf '%s\n' "$text" >"$memory/pgbackrest.conf"
+    printf '%s\n' "$stamp" >"$memory/stamp"
     for number in $(repositories); do
-      ! is_sftp "$number" || cp "$(key_of "$number")" "$folder/key$number"
+      ! is_sftp "$number" || cp "$(key_of "$number")" "$memory/key$number"
     done
-    [ ! -f "$infra/custom/known_hosts" ] || cp "$infra/custom/known_hosts" "$folder/known_hosts"
-    [ ! -f "$authority" ] || cp "$authority" "$folder/authority.pem"
+    [ ! -f "$infra/custom/known_hosts" ] || cp "$infra/custom/known_hosts" "$memory/known_hosts"
+    [ ! -f "$authority" ] || cp "$authority" "$memory/authority.pem"
   )
   # The settings come last: until they are there, nothing is sent.
   # shellcheck disable=SC2016 # expanded in the container
-  tar -C "$folder" -c . | archive sh -c 'set -e; umask 077; cd /etc/pgbackrest; rm -rf .new; mkdir .new; tar -x -C .new --no-same-owner -f -
+  tar -C "$memory" -c . | archive sh -c 'set -e; umask 077; cd /etc/pgbackrest; rm -rf .new; mkdir .new; tar -x -C .new --no-same-owner -f -
     printf "pg1-path=%s\n" "$PGDATA" >>.new/pgbackrest.conf; mv .new/pgbackrest.conf .new.conf; for file in .new/*; do [ ! -e "$file" ] || mv -f "$file" .; done
-    mv -f .new.conf pgbackrest.conf; rmdir .new' || { rm -rf "$folder" && fail 'the settings could not be handed to the containers, see above'; }
-  rm -rf "$folder"
+    mv -f .new.conf pgbackrest.conf; rmdir .new' || { rm -rf "$memory" && fail 'the settings could not be handed to the containers, see above'; }
+  rm -rf "$memory"
 }
 
 # --- pgBackRest ------------------------------------------------------------------------------------------------------
