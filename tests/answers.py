@@ -32,18 +32,23 @@ DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "
 
 # Those that a way of backing up needs, and what they share.
 BACKUP_PROGRAMS = {
-    "pg_dump_restic": ("backup", "restore", "restore-drill"),
+    "pg_dump_restic": ("backup", "prune-backups", "restore", "restore-drill"),
     "pgbackrest": ("backup", "restore", "restore-drill"),
     "provider_snapshots": (),
 }
 BACKUP_RUNBOOKS = {
-    "pg_dump_restic": ("replace-lost-server",),
+    "pg_dump_restic": ("replace-lost-server", "set-up-backups"),
     "pgbackrest": ("restore-to-a-moment", "set-up-backups"),
     "provider_snapshots": (),
 }
 BACKUP_FILES = {
-    "pg_dump_restic": ("backup.env.example", "bin/backup.sh", "bin/restic.sh"),
-    "pgbackrest": ("backup.env.example", "bin/backup.sh", "bin/pgbackrest.sh", "pgbackrest/Dockerfile"),
+    "pg_dump_restic": (
+        *("backup.env.example", "bin/backup.sh", "bin/restic.sh", "hooks/README.md"),
+        *(f"backup-host/{name}" for name in ("prune.conf", "prune-backups@.service", "prune-backups@.timer")),
+    ),
+    "pgbackrest": (
+        *("backup.env.example", "bin/backup.sh", "bin/pgbackrest.sh", "hooks/README.md", "pgbackrest/Dockerfile"),
+    ),
     "provider_snapshots": (),
 }
 
@@ -75,7 +80,6 @@ ALWAYS = {
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
     "infra/docker-compose.prod.yml",
-    "infra/hooks/README.md",
     "infra/dotnet/BannedSymbols.txt",
     "infra/dotnet/banned-api.targets",
     "infra/postgres/10-roles.sql",
@@ -152,6 +156,11 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
         *(f"infra/bin/{name}" for name in programs(answers)),
         *(f"infra/{name}" for name in BACKUP_FILES[answers.get("backup_method", "pg_dump_restic")]),
         *(f"docs/runbooks/{name}.md" for name in BACKUP_RUNBOOKS[answers.get("backup_method", "pg_dump_restic")]),
+        *(
+            ["infra/backup-host/bucket-policy.json"]
+            if (answers.get("backup_method"), answers.get("backup_target")) == ("pg_dump_restic", "s3")
+            else []
+        ),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),

@@ -38,6 +38,7 @@ PLACES = {
     ),
     "deploy": ("# on the server, as deploy",),
     "root": ("# on the server, as root",),
+    "keeper": ("# on the backup host, as root",),
 }
 """Where a code block runs, by its first line."""
 

@@ -54,7 +54,8 @@ def test_a_project_gets_exactly_these_documents(rendered: Callable[[str], Path],
     assert titles == {*answers.DECISIONS, "template"}
     others = {path.relative_to(project).as_posix() for path in reading.documents(project)}
     others -= {path.relative_to(project).as_posix() for path in [*reading.runbooks(project), *decisions.glob("*.md")]}
-    expected = {"infra/README.md", "infra/custom/README.md", "infra/hooks/README.md", "infra/server/README.md"}
+    expected = {"infra/README.md", "infra/custom/README.md", "infra/server/README.md"}
+    expected |= {f"infra/{file}" for file in answers.BACKUP_FILES[recorded["backup_method"]] if file.endswith(".md")}
     if "ansible" in recorded["provisioning"]:
         expected.add("infra/ansible/README.md")
     assert others == expected | {file for file in answers.terraform_files(recorded) if file.endswith(".md")}

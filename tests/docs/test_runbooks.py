@@ -161,7 +161,7 @@ def test_variables_of_the_environment_file_are_those_of_the_example(
     rendered: Callable[[str], Path], profile: str
 ) -> None:
     project = rendered(profile)
-    examples = [project / ".env.example", project / "infra/backup.env.example"]
+    examples = [project / name for name in (".env.example", "infra/backup.env.example", "infra/backup-host/prune.conf")]
     example = "\n".join(path.read_text(encoding="utf-8") for path in examples if path.exists())
     known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
     documents = [*reading.runbooks(project), project / "infra" / "README.md"]

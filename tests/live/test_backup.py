@@ -127,7 +127,8 @@ class Shop:
         """Run restic on the repository itself, as who keeps it."""
         (program,) = (self.server.folder / "state/tools").iterdir()
         environment = {"RESTIC_PASSWORD": self.setting("BACKUP_PASSWORD"), "RESTIC_REPOSITORY": str(self.folder)}
-        told = run(program, "--no-cache", *words, env={**os.environ, **environment})
+        # Beside the repository: what it mends it copies to where it is called.
+        told = run(program, "--no-cache", *words, cwd=self.folder, env={**os.environ, **environment})
         for path in [self.folder, *self.folder.rglob("*")]:
             os.chown(path, DEPLOY, DEPLOY)
         return told.stdout
