@@ -76,6 +76,9 @@ def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any
     bundle = context.get("migrations") == "ef_bundle"
     proxy = str(context.get("proxy", "caddy"))
     directory = str(context.get("decisions_dir", ""))
+    postgres = f"postgres-{context.get('postgres_version', '')}"
+    # pgBackRest runs beside the database, in an image that this repository derives from the official one.
+    derived = context.get("backup_method") == "pgbackrest" and context.get("database") != "managed"
     provisioned = context.get("provisioning") in ("terraform", "terraform_ansible")
     return {
         "fronts": [
@@ -88,14 +91,19 @@ def facts(context: Mapping[str, Any], destination: Path | None) -> dict[str, Any
         # What this repository builds: name (image suffix and bake target) and the variable that holds its reference.
         "own_images": [
             {"name": name, "env": f"{name.upper().replace('-', '_')}_IMAGE"}
-            for name in ["api", *(["worker"] if worker else []), *names, *(["migrate"] if bundle else [])]
+            for name in [
+                *("api", *(["worker"] if worker else []), *names),
+                *(*(["migrate"] if bundle else []), *(["postgres"] if derived else [])),
+            ]
         ],
         # What it takes from others: name of the pin and variable. A managed database needs PostgreSQL's client only.
         "other_images": [
-            {"name": f"postgres-{context.get('postgres_version', '')}", "env": "POSTGRES_IMAGE"},
+            *([] if derived else [{"name": postgres, "env": "POSTGRES_IMAGE"}]),
             {"name": proxy, "env": f"{proxy.upper()}_IMAGE"},
             *([{"name": "restic", "env": "RESTIC_IMAGE"}] if context.get("backup_method") == "pg_dump_restic" else []),
         ],
+        "postgres_pin": postgres,
+        "pgbackrest": derived,
         "registry": str(context.get("image_repository", "")).partition("/")[0],
         "server_dir": f"/opt/{context.get('project_slug', '')}",
         "admin_cidrs": [part for part in re.split(r"[\s,]+", str(context.get("admin_networks") or "")) if part],

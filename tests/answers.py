@@ -33,12 +33,12 @@ DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "
 # Those that a way of backing up needs, and what they share.
 BACKUP_PROGRAMS = {
     "pg_dump_restic": ("backup", "prune-backups", "restore", "restore-drill"),
-    "pgbackrest": (),
+    "pgbackrest": ("backup", "restore", "restore-drill"),
     "provider_snapshots": (),
 }
 BACKUP_RUNBOOKS = {
     "pg_dump_restic": ("replace-lost-server", "set-up-backups"),
-    "pgbackrest": (),
+    "pgbackrest": ("restore-to-a-moment", "set-up-backups"),
     "provider_snapshots": (),
 }
 BACKUP_FILES = {
@@ -46,7 +46,9 @@ BACKUP_FILES = {
         *("backup.env.example", "bin/backup.sh", "bin/restic.sh", "hooks/README.md"),
         *(f"backup-host/{name}" for name in ("prune.conf", "prune-backups@.service", "prune-backups@.timer")),
     ),
-    "pgbackrest": ("bin/backup.sh", "hooks/README.md"),
+    "pgbackrest": (
+        *("backup.env.example", "bin/backup.sh", "bin/pgbackrest.sh", "hooks/README.md", "pgbackrest/Dockerfile"),
+    ),
     "provider_snapshots": (),
 }
 

@@ -11,7 +11,7 @@ import pytest
 from docker.utils.build import exclude_paths
 from pins import load
 
-from tests.tooling import require, run
+from tests.tooling import REPO, require, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,9 @@ def facts(project: Path) -> dict[str, str]:
 
 def dockerfiles(project: Path) -> dict[str, str]:
     """Return the Dockerfiles by what they are called after the dot."""
-    return {path.suffix[1:]: path.read_text(encoding="utf-8") for path in project.glob("Dockerfile.*")}
+    found = {path.suffix[1:]: path.read_text(encoding="utf-8") for path in project.glob("Dockerfile.*")}
+    postgres = project / "infra/pgbackrest/Dockerfile"
+    return found | ({"postgres": postgres.read_text(encoding="utf-8")} if postgres.exists() else {})
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -104,6 +106,20 @@ def test_every_own_image_is_built_from_a_stage_that_is_there(rendered: Callable[
         # The engine's own builder, which a person has, knows neither.
         assert "attest" not in target
         assert "cache-from" not in target
+
+
+def test_the_laboratorys_postgresql_is_made_by_the_generated_steps(rendered: Callable[[str], Path]) -> None:
+    def steps(text: str) -> list[str]:
+        return [
+            line
+            for line in re.sub(r"(?m)^#.*\n", "", text).splitlines()
+            if not re.match(r"FROM|ARG|LABEL|  +org", line)
+        ]
+
+    ours = (REPO / "tests/lab/images/postgres-pgbackrest/Dockerfile").read_text(encoding="utf-8")
+    generated = steps(dockerfiles(rendered("everything"))["postgres"])
+    assert len(generated) > 4
+    assert steps(ours)[: len(generated)] == generated
 
 
 def test_the_servers_processor_decides_the_platform(rendered: Callable[[str], Path]) -> None:
@@ -144,7 +160,9 @@ def test_dockerfiles_are_pinned_unprivileged_and_know_no_environment(
         own = {stage for _, stage in stages}
         assert {base.split("@")[0] for base, _ in stages} - own - {"scratch"} <= pinned
         assert set(re.findall(r"^ARG (\w+)", text, re.MULTILINE)) == {"GIT_SHA", "BUILD_TIMESTAMP"}
-        assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == [("$APP_UID" if name in {"api", "worker"} else "node")]
+        # PostgreSQL's official entrypoint prepares its folders as root, and becomes another user then.
+        users = {"api": ["$APP_UID"], "worker": ["$APP_UID"], "postgres": []}.get(name, ["node"])
+        assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == users
         # In a comment the front ends' file says why there is none.
         assert not re.search(r"^[^#]*NEXT_PUBLIC_", text, re.MULTILINE)
 

@@ -74,7 +74,7 @@ def test_the_picture_shows_the_services_networks_and_ports_of_the_compose_file(
     picture = diagram(project)
     labels = re.findall(r'[\[(]"([^"]+)"[\])]', picture)
     shown = {re.split(r" :|<br/>", label)[0] for label in labels}
-    services = set(compose["services"]) - {"migrate", "roles"}
+    services = set(compose["services"]) - {"archive", "migrate", "roles"}
     assert services <= shown
     assert shown - services <= {
         "Browsers, clients",
@@ -82,6 +82,7 @@ def test_the_picture_shows_the_services_networks_and_ports_of_the_compose_file(
         "Slot blue",
         "Slot green",
         "Mail, identity, payment",
+        "Repository of the backups",
     } | {label for label in shown if label.startswith("Managed PostgreSQL")}
     published = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert len(published) == 3

@@ -27,7 +27,7 @@ COMPOSE = re.compile(
 # Options of `docker compose` commands that take the word behind them.
 WITH_VALUE = {"--wait-timeout", "--tail", "--name", "-e"}
 COMPOSE_COMMANDS = {"config", "exec", "logs", "ps", "pull", "rm", "run", "stop", "up"}
-DOCKER_COMMANDS = {"compose", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm", "stats"}
+DOCKER_COMMANDS = {"compose", "exec", "image", "info", "inspect", "login", "logout", "logs", "ps", "rm", "stats"}
 GH_COMMANDS = {
     "api",
     "pr checks",

@@ -137,6 +137,8 @@ _ALL = [
     Recipe("outsider:1", base="debian:trixie", folder="outsider"),
     Recipe("auditor:1", base="debian:trixie", folder="auditor"),
     Recipe("runner:1", base="debian:trixie", folder="runner"),
+    Recipe("postgres-pgbackrest:17", base="postgres:17", folder="postgres-pgbackrest"),
+    Recipe("sftp:1", base="debian:trixie", folder="sftp"),
     Recipe("restic:0.18", base="debian:trixie", folder="restic"),
     Recipe("backup-host:1", base="debian:trixie", folder="backup-host"),
     Recipe(

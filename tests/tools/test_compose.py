@@ -71,7 +71,7 @@ def recorded(project: Path) -> dict[str, Any]:
 
 def one_shot(name: str) -> bool:
     """Tell the services that end by themselves."""
-    return name in {"migrate", "roles"}
+    return name in {"archive", "migrate", "roles"}
 
 
 def http_services(recorded: dict[str, Any]) -> list[str]:
@@ -87,6 +87,7 @@ def test_the_services_are_those_that_the_answers_need(services: dict[str, Any], 
         recorded["proxy"],
         "migrate",
         "roles",
+        *(["archive"] if recorded["backup_method"] == "pgbackrest" else []),
     }
 
 
@@ -97,7 +98,7 @@ def test_the_slot_that_does_not_run_is_absent(project: Path, recorded: dict[str,
     assert {name for name in running if name.endswith(("-blue", "-green"))} == {
         f"{name}-{slot}" for name in http_services(recorded)
     }
-    assert not running.keys() & {"migrate", "roles", f"api-{other}"}
+    assert not running.keys() & {"archive", "migrate", "roles", f"api-{other}"}
     assert recorded["proxy"] in running
 
 
@@ -195,13 +196,15 @@ def test_internal_networks_have_no_way_out_and_only_who_needs_one_is_on_each(
     }
     internal = {name for name, network in everything["networks"].items() if network.get("internal")}
     assert internal == ({"internal"} if managed else {"internal", "data"})
+    archived = recorded["backup_method"] == "pgbackrest"
+    assert members.get("archive", set()) == ({"archive", "postgres"} if archived else set())
     slots = {f"{name}-{slot}" for name in http_services(recorded) for slot in SLOTS}
     apis, workers = {"api-blue", "api-green"}, {"worker"} & services.keys()
     assert members["edge"] == {recorded["proxy"]}
     assert members["internal"] == slots | workers | {recorded["proxy"]}
     if not managed:
         assert members["data"] == apis | workers | {"postgres", "migrate", "roles"}
-        assert list(services["postgres"]["networks"]) == ["data"]
+        assert sorted(services["postgres"]["networks"]) == (["archive", "data"] if archived else ["data"])
     wanted = {
         *(apis if managed or "api" in recorded["egress"] else set()),
         *(workers if managed or "worker" in recorded["egress"] else set()),
@@ -229,6 +232,7 @@ def test_the_volume_is_where_the_image_of_that_version_wants_it(
         volume["source"]: volume["target"] for volume in services["postgres"]["volumes"] if volume["type"] == "volume"
     }
     place = "/var/lib/postgresql" if recorded["postgres_version"] >= 18 else "/var/lib/postgresql/data"
+    assert volumes.pop("pgbackrest_config", "/etc/pgbackrest") == "/etc/pgbackrest"
     assert volumes == {"postgres_data": place}
     assert everything["volumes"]["postgres_data"]["name"] == f"{recorded['compose_project']}_postgres_data"
 

@@ -28,7 +28,7 @@ def template_text() -> str:
 )
 def test_every_pin_is_used(kind: str, name: str) -> None:
     # Some names are put together from an answer: 'postgres-' ~ postgres_version, 'aspnet-' ~ dotnet_image.
-    computed = {"postgres-": "other_images", "aspnet-": "'aspnet-' ~ dotnet_image"}
+    computed = {"postgres-": "pinned_image(postgres_pin)", "aspnet-": "'aspnet-' ~ dotnet_image"}
     needle = next((use for prefix, use in computed.items() if name.startswith(prefix)), f"'{name}'")
     if name in {"caddy", "nginx", "restic"}:
         needle = "other_images"

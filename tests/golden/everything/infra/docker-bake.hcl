@@ -23,7 +23,7 @@ variable "GITHUB_ACTIONS" {
 }
 
 group "default" {
-  targets = ["api", "worker", "web", "admin", "back-office", "migrate"]
+  targets = ["api", "worker", "web", "admin", "back-office", "migrate", "postgres"]
 }
 
 function "tag" {
@@ -137,4 +137,16 @@ target "migrate" {
   }
   cache-from = cache_from("migrate")
   cache-to   = cache_to("migrate")
+}
+
+target "postgres" {
+  inherits   = ["image"]
+  dockerfile = "infra/pgbackrest/Dockerfile"
+  target     = "postgres"
+  tags       = [tag("postgres")]
+  labels = {
+    "org.opencontainers.image.title" = "harbour-sons-postgres"
+  }
+  cache-from = cache_from("postgres")
+  cache-to   = cache_to("postgres")
 }

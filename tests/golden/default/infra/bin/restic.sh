@@ -115,4 +115,3 @@ from_record() { restic_or_fail "record $2 cannot be read" "$1" dump --quiet "$2"
 
 # about RECORD_FOLDER NAME: a line of its file `about`.
 about() { value "$1/about" "$2"; }
-

@@ -11,7 +11,7 @@ app=$(dirname "$releases")
 state=$app/state
 live_env=$state/compose.env
 history=$state/history
-volume_file=$state/postgres-volume # written by upgrade-postgres: the volume of the major version that runs
+volume_file=$state/postgres-volume # by upgrade-postgres and pgBackRest's restore: the volume that is live
 
 # The numbers by which a server is refused.
 readonly minimum_engine=20.10 minimum_compose=2.24
