@@ -25,6 +25,7 @@ OWN = {
 OTHERS = {
     "CADDY_IMAGE": f"docker.io/library/caddy:2.11.7-alpine@sha256:{'d4' * 32}",
     "POSTGRES_IMAGE": f"docker.io/library/postgres:18.3-bookworm@sha256:{'e5' * 32}",
+    "RESTIC_IMAGE": f"docker.io/restic/restic:0.18.1@sha256:{'f7' * 32}",
 }
 
 

@@ -112,6 +112,7 @@ def hold() -> None:
             "WEB_IMAGE": "web",
             "POSTGRES_IMAGE": "postgres:18",
             "CADDY_IMAGE": "caddy",
+            "RESTIC_IMAGE": "restic:0.18",
         }
         pushed = {
             variable: store.push(images.ensure(name), f"shop/{variable.lower()}", "1")

@@ -77,7 +77,11 @@ def make_world(
             }
             others = {
                 name: registry.push(lab_images.ensure(kind), f"shop/{kind.split(':')[0]}", "1")
-                for name, kind in (("POSTGRES_IMAGE", "postgres:18"), ("CADDY_IMAGE", "caddy"))
+                for name, kind in (
+                    ("POSTGRES_IMAGE", "postgres:18"),
+                    ("CADDY_IMAGE", "caddy"),
+                    ("RESTIC_IMAGE", "restic:0.18"),
+                )
             }
             prepare(project, others)
             repository = Repository.of(project, {**pushed, **others})
