@@ -243,7 +243,8 @@ def _create(name: str) -> tuple[str, str]:
     """Make the network in ranges that no other one has; its gateway's addresses."""
     for _ in range(20):
         begin = f"10.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}"
-        begin6 = f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::"
+        # As programs print it again: no group begins with a zero.
+        begin6 = f"fd{secrets.token_hex(1)}:{secrets.randbelow(0xFFFF) + 1:x}:{secrets.randbelow(0xFFFF) + 1:x}::"
         made = run(
             *("docker", "network", "create", "--subnet", f"{begin}.0/24", "--gateway", f"{begin}.1"),
             *("--ipv6", "--subnet", f"{begin6}/64", "--gateway", f"{begin6}1", name),

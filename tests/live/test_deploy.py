@@ -381,7 +381,7 @@ def test_a_managed_database_is_migrated_used_over_tls_backed_up_and_restored(
     server.script("backup")
     provider.exec(*psql, "DELETE FROM items")
     server.script("restore", "--into-live", "--confirm", "harbour-shop")
-    assert provider.exec(*psql, "SELECT name FROM items").stdout.strip() == "kept"
+    assert provider.exec(*psql, "SELECT count(*) FROM items WHERE name = 'kept'").stdout.strip() == "1"
     assert fetch(server.address(), "/db", port=8080).data["tls"] is True
     server.script("restore-drill")
 
