@@ -41,7 +41,6 @@ false, true, '')))[1] AS sum FROM pg_stat_user_tables WHERE relname <> 'later') 
 
 
 DUMP = ("pg_dump", "-Fc", "-Z0", "-U", "postgres", "shop")
-RECORD = Path("/dev/shm/slipway-backup-harbour-shop")
 
 
 @dataclass
@@ -92,6 +91,11 @@ class Shop:
     def pgbench(self, *words: str) -> list[str]:
         """The command that runs pgbench beside the database."""
         return ["docker", "exec", self.server.running()["postgres"].id, "pgbench", "-U", "postgres", *words, "shop"]
+
+    @property
+    def record(self) -> Path:
+        """Where a record is put together."""
+        return Path("/dev/shm/slipway-backup" + str(self.server.folder).replace("/", "-"))
 
     def settings(self, **changes: str) -> None:
         """Change backup.env, as a person would."""
@@ -311,7 +315,12 @@ def mean(seconds: list[tuple[str, str]]) -> str:
 
 def leftovers(shop: Shop) -> list[str]:
     """What a run has left behind: secrets in memory, dumps on the disk, containers, sessions."""
-    left = [str(path) for path in Path("/dev/shm").glob("slipway-*") if path.stat().st_uid == DEPLOY]
+    ended = [
+        path
+        for path in Path("/dev/shm").glob("slipway-re*-*")
+        if not (Path("/proc") / path.name.rpartition("-")[2]).exists()
+    ]
+    left = [str(path) for path in (shop.record, *ended) if path.exists()]
     left += [str(path) for name in ("restore", "drill") for path in (shop.server.folder / "backups").glob(name)]
     left += [name for name in shop.server.running(one_shots=True) if name == "roles"]
     sessions = shop.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'slipway-%'")
@@ -457,13 +466,13 @@ def small_disk(folder: Path, *, size: str = "64m") -> Iterator[None]:
 
 def forge(shop: Shop, begin: str, line: str) -> None:
     """Store a record of the newest backup in which one line is another one."""
-    shop.restic("restore", f"{shop.ids()[0]}:{RECORD}", "--target", str(RECORD))
-    about = RECORD / "about"
+    shop.restic("restore", f"{shop.ids()[0]}:{shop.record}", "--target", str(shop.record))
+    about = shop.record / "about"
     text = about.read_text(encoding="utf-8")
     about.write_text(re.sub(f"(?m)^{begin}.*", line, text), encoding="utf-8")
     dump = re.search(r"(?m)^DUMP=(\w{8})", text)
     assert dump
     try:
-        shop.restic("backup", "--host", "harbour-shop", "--tag", f"record,of-{dump[1]}", str(RECORD))
+        shop.restic("backup", "--host", "harbour-shop", "--tag", f"record,of-{dump[1]}", str(shop.record))
     finally:
-        run("rm", "-r", RECORD)
+        run("rm", "-r", shop.record)

@@ -5,8 +5,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/backup.sh"
 
 backup_key=$app/backup_key
-# Where a record is put together: in memory, since passwords are in it, and always under this name, which restic keeps.
-record_folder=/dev/shm/slipway-backup-$(fact APP)
+# Where a record is put together: in memory, since passwords are in it.
+record_folder=/dev/shm/slipway-backup${app//\//-}
 
 # The targets that backup.env names, by the beginning of their settings.
 targets() {
@@ -83,14 +83,14 @@ restic_or_fail() {
 
 # --- Records: a backup without one was never read back ---------------------------------------------------------------
 
-# records TARGET: "ID TIME DUMP BYTES RELEASE", the newest first.
+# records TARGET: "ID TIME DUMP BYTES RELEASE FOLDER", the newest first; the folder is what it was called when it was stored.
 records() {
   local listed
   listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots --json) || exit 1
   jq -r '
     def tagged(prefix): .tags[] | select(startswith(prefix)) | ltrimstr(prefix);
     [.[] | select(.tags != null)] | (map({(.short_id): .}) | add) as $all | map(select(.tags | index("record"))) | sort_by(.time) | reverse | .[] |
-    (first(tagged("of-")) // "") as $dump | [.short_id, (.time | sub("\\.[0-9]+"; "")), $dump, ($all[$dump].summary.total_bytes_processed // 0), (first(tagged("release-")) // "-")] | join(" ")' <<<"$listed"
+    (first(tagged("of-")) // "") as $dump | [.short_id, (.time | sub("\\.[0-9]+"; "")), $dump, ($all[$dump].summary.total_bytes_processed // 0), (first(tagged("release-")) // "-"), .paths[0]] | join(" ")' <<<"$listed"
 }
 
 # choose_record TARGET ID|latest|TIME: its line of `records`; of a time, the last one before it.
@@ -109,9 +109,6 @@ choose_record() {
   [ -n "$line" ] || fail "there is no backup $2 at $(where_is "$1"): infra/bin/restore --list shows them"
   echo "$line"
 }
-
-# from_record TARGET ID FILE: one of the files that a record holds.
-from_record() { restic_or_fail "record $2 cannot be read" "$1" dump --quiet "$2" "$record_folder/$3"; }
 
 # about RECORD_FOLDER NAME: a line of its file `about`.
 about() { value "$1/about" "$2"; }
