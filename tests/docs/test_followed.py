@@ -192,3 +192,11 @@ def test_a_backup_is_restored_looked_at_and_put_in_place_of_the_live_database(se
     assert f"{before[0]} is gone" in told
     told = server.paste(*server.blocks(runbook, "## Rehearsals"))
     assert "can be restored" in told
+
+    # As on staging, where the settings of production's backups are typed in.
+    (server.folder / "current/infra/hooks/anonymise.sql").write_text("UPDATE items SET name = 'item ' || id;")
+    (block,) = server.blocks(runbook, "## Real", "## What")
+    block = block.replace("nano ", "cp backup.env ").replace("--into-live", "--into-live --confirm harbour-shop")
+    server.paste(block)
+    assert server.query("SELECT name FROM items").startswith("item ")
+    assert not (server.folder / "production-backup.env").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import signal
@@ -16,12 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import fmean
 
+import pexpect
 import pytest
 
+from tests.lab.backups import Bucket, bucket
 from tests.lab.client import fetch
 from tests.lab.figures import Figures
 from tests.lab.place import PREFIX
 from tests.lab.server import DEPLOY, Server
+from tests.lab.sftp import sftp_target
 from tests.lab.shell import LabError, run
 
 pytestmark = pytest.mark.live
@@ -83,8 +88,9 @@ class Shop:
     folder: Path
     told: Listener
 
-    def psql(self, sql: str, database: str = "shop") -> str:
-        """Ask a database as its administrator."""
+    def psql(self, sql: str, database: str = "") -> str:
+        """Ask a database, the live one by default, as its administrator."""
+        database = database or self.server.env["POSTGRES_DB"]
         command = ["psql", "-XAt", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]
         return self.server.running()["postgres"].exec(*command).stdout.strip()
 
@@ -118,9 +124,9 @@ class Shop:
         """Restore."""
         return self.server.script("restore", *options, check=check)
 
-    def ids(self) -> list[str]:
+    def ids(self, *options: str) -> list[str]:
         """The ids of what counts as a backup, the newest first."""
-        return [line.split()[0] for line in self.restore("--list").stdout.splitlines()[1:]]
+        return [line.split()[0] for line in self.restore("--list", *options).stdout.splitlines()[1:]]
 
     def runs(self) -> list[list[str]]:
         """What was written down of each run: what, result, text."""
@@ -137,10 +143,16 @@ class Shop:
             os.chown(path, DEPLOY, DEPLOY)
         return told.stdout
 
-    def lose_the_database(self) -> None:
-        """Destroy container and volume, and let a deploy make an empty database."""
+    def lose_the_database(self, disk: Path | None = None) -> None:
+        """Destroy container and volume, and let a deploy make an empty database, on another disk if one is given."""
         run("docker", "rm", "--force", "--volumes", self.server.running()["postgres"].id)
-        run("docker", "volume", "rm", f"{self.server.name}_postgres_data")
+        volume = f"{self.server.name}_postgres_data"
+        labels = run("docker", "volume", "inspect", "--format", "{{json .Labels}}", volume).stdout
+        run("docker", "volume", "rm", volume)
+        if disk:
+            bound = [f"--opt={option}" for option in ("type=none", "o=bind", f"device={disk}")]
+            bound += [f"--label={name}={value}" for name, value in json.loads(labels).items()]
+            run("docker", "volume", "create", *bound, volume)
         (self.server.folder / "state/migrated").unlink()
         self.server.script("deploy", "--new-database")
 
@@ -150,7 +162,9 @@ class Shop:
         assert running.stdout is not None
         for line in running.stdout:
             if until in line:
-                return running, int((self.server.folder / "state/backup.lock.holder").read_text())
+                return running, int(
+                    (self.server.folder / "state/backup.lock.holder").read_text(encoding="utf-8").split()[0]
+                )
         raise LabError(f"{script} never said {until!r}")
 
 
@@ -213,18 +227,21 @@ def test_every_row_comes_back_after_the_database_was_lost(shop: Shop, figures: F
     assert shop.psql(BALANCES, "busy") == "1"
     assert before <= int(shop.psql("SELECT count(*) FROM pgbench_history", "busy")) < after
     shop.restore("--drop", "busy")
-    refused = shop.restore("--drop", "shop", check=False)
-    assert "besides the live one (shop)" in refused.stderr
+    for words in (("--drop", "shop"), ("--drop", "postgres"), ("--beside", "shop"), ("--beside", "postgres")):
+        refused = shop.restore(*words, check=False)
+        assert re.search("is the live database|no database that a restore has made|already", refused.stderr), words
+    assert shop.psql("SELECT count(*) FROM pg_database WHERE datname IN ('shop', 'postgres')", "postgres") == "2"
 
     # At rest: everything, byte for byte.
     shop.backup()
     side_by_side(shop, figures)
     everything = shop.psql(CHECKSUMS)
     shop.psql("CREATE TABLE later (x int)")
+    server.write_env(POSTGRES_DB="store")  # a backup does not depend on what its database was called
     shop.lose_the_database()
     assert shop.psql("SELECT to_regclass('pgbench_accounts')") == ""
     unconfirmed = shop.restore("--into-live", check=False)
-    assert "say --confirm harbour-shop" in unconfirmed.stderr
+    assert "Say --confirm harbour-shop" in unconfirmed.stderr
     planned = shop.restore("--dry-run", "--into-live").stdout
     assert "Nothing was changed." in planned
     told = shop.restore("--into-live", "--confirm", "harbour-shop").stdout
@@ -235,7 +252,7 @@ def test_every_row_comes_back_after_the_database_was_lost(shop: Shop, figures: F
     assert shop.psql("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == "a large object"
     assert fetch(server.address(), "/", port=8080).data["version"] == "1"
     assert not (server.folder / "proxy/maintenance.html").exists()
-    assert shop.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'") == "1"
+    assert shop.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'store_before_%'") == "1"
     pause = re.search(r"the site was away for [\d.]+ s", told)
     assert pause
 
@@ -275,17 +292,19 @@ def side_by_side(shop: Shop, figures: Figures) -> None:
     with tempfile.NamedTemporaryFile(prefix=f"{PREFIX}dump-") as dump:
         subprocess.run(["docker", "exec", postgres, *DUMP], stdout=dump, check=True)
         shop.psql("CREATE DATABASE plain TEMPLATE template0", "postgres")
+        shop.psql("CHECKPOINT")  # of what came before
         command = ("docker", "run", "--rm", "--network", f"{shop.server.name}_data", "-v", f"{dump.name}:/dump:ro")
         options = ("-j", str(os.cpu_count()), "-h", "postgres", "-U", "postgres", "-d", "plain", "/dump")
         environment = {**os.environ, "PGPASSWORD": shop.server.env["POSTGRES_PASSWORD"]}
         began = time.monotonic()
         run(*command, "-e", "PGPASSWORD", "--entrypoint", "pg_restore", image, *options, env=environment)
         plain = time.monotonic() - began
+    shop.psql("CHECKPOINT")
     began = time.monotonic()
     shop.restore("--beside", "ours")
     ours = time.monotonic() - began
-    for name in ("plain", "ours"):
-        shop.restore("--drop", name)
+    shop.psql("DROP DATABASE plain", "postgres")
+    shop.restore("--drop", "ours")
     if FULL:  # of a small database only the fixed costs would be seen
         assert ours <= 1.2 * plain
     figures.add(
@@ -339,6 +358,157 @@ def fails(shop: Shop, words: str, told: subprocess.CompletedProcess[str], *, rec
     assert "!! backup failed" in shop.server.script("status").stdout
 
 
+@contextmanager
+def disk_of_its_own(shop: Shop) -> Iterator[Path]:
+    """Let the database live on a disk of 3 GB, which holds nothing else."""
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}disk-") as name:
+        run("mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", name)
+        try:
+            shop.lose_the_database(Path(name))
+            yield Path(name)
+        finally:
+            run("umount", "--lazy", name)
+
+
+@contextmanager
+def nearly_full(disk: Path, megabytes: int) -> Iterator[None]:
+    """Leave so much room on a disk for the length of a block."""
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    filler = disk / "filler"
+    run("fallocate", "--length", str(free - megabytes * 1_000_000), filler)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def test_a_full_disk_stops_a_restore_and_not_the_live_database(shop: Shop) -> None:
+    with disk_of_its_own(shop) as disk:
+        run(*shop.pgbench("-i", "-q", "-s", str(SCALE)))
+        shop.backup()
+        live = shop.psql(CHECKSUMS)
+        with nearly_full(disk, 500):
+            refused = shop.restore("--beside", "nowhere", check=False)
+        assert "MB are free where the database is kept" in refused.stderr
+        with small_disk(shop.server.folder / "backups"):
+            refused = shop.server.script("restore-drill", check=False)
+        assert "too little for a rehearsal" in refused.stderr
+
+        running, _ = shop.start("restore", "--beside", "stopped", until="Restore into stopped")
+        with paused(shop.server, "dump"), nearly_full(disk, 100):
+            out, _ = running.communicate()
+        assert running.returncode == 1
+        assert "the restore was stopped before the live database had no room any more" in out
+        assert shop.psql("SELECT count(*) FROM pg_database WHERE datname = 'stopped'") == "0"
+        assert shop.psql(CHECKSUMS) == live
+        shop.restore("--beside", "there_now")
+        assert leftovers(shop) == []
+
+
+@contextmanager
+def paused(server: Server, command: str) -> Iterator[None]:
+    """Let restic stand still in a command, as a stalled network would."""
+    process = restic_in(server, command)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+def restic_in(server: Server, command: str) -> int:
+    """The restic that is in a command, once there is one."""
+    program, until = str(server.folder / "state/tools/restic"), time.monotonic() + 30
+    while time.monotonic() < until:
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (process / "cmdline").read_text(encoding="utf-8").split("\0")
+                if words[0].startswith(program) and command in words:
+                    return int(process.name)
+    raise LabError(f"restic {command} was never seen")
+
+
+def test_a_second_place_is_filled_and_fails_by_itself(shop: Shop) -> None:
+    server = shop.server
+    server.give_a_name()
+    hosts = server.folder / "current/infra/custom/known_hosts"
+    with bucket() as s3, sftp_target("bridge") as box:
+        access, secret = grant(s3, "server")
+        shop.settings(
+            BACKUP_REPOSITORY=box.repository,
+            BACKUP2_REPOSITORY=f"{s3.repository}/harbour-shop",
+            BACKUP2_AWS_ACCESS_KEY_ID=access,
+            BACKUP2_AWS_SECRET_ACCESS_KEY=secret,
+            BACKUP_ANSWER_SECONDS="10",
+        )
+        first = shop.backup("--setup", check=False)
+        assert first.returncode == 1
+        assert "By SFTP this server may also delete" in first.stdout
+        box.admit(re.findall(r"(?m)^restrict (ssh-\S+ \S+)", first.stdout)[0])
+        hosts.write_text(box.known_hosts, encoding="utf-8")
+        shop.backup("--setup")
+        shop.backup()
+        assert [len(shop.ids(*target)) for target in ((), ("--target", "2"))] == [1, 1]
+
+        # Asked at a terminal: only what is kept elsewhere counts.
+        passwords = [shop.setting(f"{target}_PASSWORD") for target in ("BACKUP", "BACKUP2")]
+        asked = "infra/bin/backup --check-setup"
+        told = typed(server, asked, passwords[0], "another")
+        assert "the password that you keep opens it" in told
+        assert "1 of these do not hold" in told
+        assert "Another machine could restore" in typed(server, asked, *passwords)
+        assert not any(password in told for password in passwords)
+        told = typed(server, "infra/bin/restore --into-live", "another-shop")
+        assert "another-shop is not the name of the application: nothing was changed" in told
+        told = typed(server, "infra/bin/restore --volume uploads", "harbour-shop")
+        assert "Restored backup" in told
+
+        # A key that has expired: the other place has the backup, the alarm rings, and a new key heals it.
+        s3.expire((access, secret))
+        fails(shop, "no answer came within 10 s", shop.backup(check=False), records=2)
+        assert s3.repository in shop.runs()[-1][2]
+        access, secret = grant(s3, "server-again")
+        shop.settings(BACKUP2_AWS_ACCESS_KEY_ID=access, BACKUP2_AWS_SECRET_ACCESS_KEY=secret)
+        shop.backup()
+        assert [len(shop.ids(*target)) for target in ((), ("--target", "2"))] == [3, 2]
+
+        # The first place is gone.
+        run("docker", "stop", "--time", "1", box.container.id)
+        lost = shop.backup(check=False)
+        assert lost.returncode == 1
+        assert f"no backup at {box.repository}, see above" in lost.stderr
+        assert len(shop.ids("--target", "2")) == 3
+        shop.restore("--target", "2", "--beside", "from_two")
+        assert shop.psql("SELECT sum(bbalance) FROM pgbench_branches", "from_two") == "0"
+        assert leftovers(shop) == []
+
+
+def grant(s3: Bucket, name: str) -> tuple[str, str]:
+    """A new key that may do everything with the bucket: what it may not do is another test's."""
+    key = s3.key(name)
+    there = [f"arn:aws:s3:::{s3.name}", f"arn:aws:s3:::{s3.name}/*"]
+    rule = {"Effect": "Allow", "Principal": {"AWS": [name]}, "Action": ["s3:*"], "Resource": there}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    s3.aws("s3api", "put-bucket-policy", "--bucket", s3.name, "--policy", policy)
+    return key
+
+
+def typed(server: Server, command: str, *lines: str) -> str:
+    """What a command says at a terminal at which these lines are typed, each when it is asked for."""
+    words, environment = server.command(*command.split())
+    screen = io.StringIO()
+    person = pexpect.spawn(words[0], words[1:], cwd=server.folder, env=environment, encoding="utf-8", timeout=120)
+    person.logfile_read = screen
+    person.delaybeforesend = 0.3  # as long as a shell takes to be silent
+    for line in lines:
+        person.expect(r"\(not shown\): |to go on: ")
+        person.sendline(line)
+    person.expect(pexpect.EOF)
+    person.close()
+    return screen.getvalue()
+
+
 def test_whatever_goes_wrong_is_told_and_the_next_run_heals(shop: Shop) -> None:
     shop.backup()
     password = shop.setting("BACKUP_PASSWORD")
@@ -352,8 +522,9 @@ def test_whatever_goes_wrong_is_told_and_the_next_run_heals(shop: Shop) -> None:
     shop.settings(BACKUP_REPOSITORY="sftp:nobody@127.0.0.1:/nowhere")
     unreachable = shop.backup(check=False)
     shop.settings(BACKUP_REPOSITORY=str(shop.folder))
-    fails(shop, "was not stored", unreachable, records=1)
+    fails(shop, "the backups cannot be listed", unreachable, records=1)
     with full(shop.folder):
+        shop.restore("--beside", "from_a_full_one")
         no_room = shop.backup(check=False)
     fails(shop, "was not stored", no_room, records=1)
 
@@ -386,19 +557,23 @@ def test_whatever_goes_wrong_is_told_and_the_next_run_heals(shop: Shop) -> None:
     assert "the backup is of PostgreSQL 99" in refused.stdout + refused.stderr
     shop.restic("forget", shop.ids()[0])
 
-    with small_disk(shop.server.folder / "backups"):
-        refused = shop.restore("--beside", "nowhere", check=False)
-    assert "MB are free in" in refused.stderr
-
     running, holder = shop.start("restore", "--beside", "killed", until="Restore into killed")
     os.kill(holder, signal.SIGKILL)
     running.communicate()
     assert "the database killed is there" in shop.restore("--beside", "killed").stdout
 
-    shop.psql("ALTER TABLE pgbench_history RENAME TO pgbench_past")  # a database that changed since
-    shop.psql("CREATE DATABASE renamed TEMPLATE template0", "postgres")
-    assert shop.psql("SELECT count(*) FROM pgbench_past") == "0"
-    shop.psql("ALTER TABLE pgbench_past RENAME TO pgbench_history")
+    # Too old; or from the future, since the clock was wrong once: the newest is what came last, and somebody is told.
+    shop.restic("rewrite", "--forget", "--new-time", "2026-01-01 00:00:00", shop.ids()[0])
+    drill = shop.server.script("restore-drill", check=False)
+    assert (drill.returncode, "read back is of 2026-01-01" in drill.stderr) == (1, True)
+    assert "would restore" in shop.restore("--dry-run", "2026-01-01T12:00Z").stdout
+    shop.restic("rewrite", "--forget", "--new-time", "2099-01-01 00:00:00", shop.ids()[0])
+    drill = shop.server.script("restore-drill", check=False)
+    assert (drill.returncode, "is in the future" in drill.stderr) == (1, True)
+    records = len(shop.ids())
+    fails(shop, "the clock of this server is wrong", shop.backup(check=False), records=records + 1)
+    assert "2099" in shop.restore("--list").stdout.splitlines()[2]
+    shop.backup()
 
     # A file of the repository is cut short: what cannot be read does not count, and whoever keeps it can mend it.
     shop.server.script("restore-drill")
@@ -468,11 +643,9 @@ def forge(shop: Shop, begin: str, line: str) -> None:
     """Store a record of the newest backup in which one line is another one."""
     shop.restic("restore", f"{shop.ids()[0]}:{shop.record}", "--target", str(shop.record))
     about = shop.record / "about"
-    text = about.read_text(encoding="utf-8")
-    about.write_text(re.sub(f"(?m)^{begin}.*", line, text), encoding="utf-8")
-    dump = re.search(r"(?m)^DUMP=(\w{8})", text)
-    assert dump
+    about.write_text(re.sub(f"(?m)^{begin}.*", line, about.read_text(encoding="utf-8")), encoding="utf-8")
+    *_, newest = json.loads(shop.restic("snapshots", "--tag", "record", "--json"))
     try:
-        shop.restic("backup", "--host", "harbour-shop", "--tag", f"record,of-{dump[1]}", str(shop.record))
+        shop.restic("backup", "--host", "harbour-shop", "--tag", ",".join(newest["tags"]), str(shop.record))
     finally:
         run("rm", "-r", shop.record)

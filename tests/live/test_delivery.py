@@ -111,10 +111,7 @@ def test_a_release_is_packed_the_same_twice_sent_deployed_and_told(delivery: Del
     }
     assert "by build[bot]" in delivery.entry("status").stdout
     # The registry's token is nowhere any more.
-    written = [path for path in delivery.server.folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert not [path for path in written if b"t0ken-of-the-job" in path.read_bytes()]
-    memory = Path("/dev/shm")
-    assert not list(memory.glob("slipway-*"))
+    assert run("grep", "-rlsF", "t0ken-of-the-job", delivery.server.folder, "/dev/shm", check=False).stdout == ""
     again = delivery.entry("redeploy --by somebody")
     assert again.returncode == 0, again.stdout
     assert delivery.server.live() == (name, "green")

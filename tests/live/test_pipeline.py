@@ -267,6 +267,18 @@ def test_a_person_rolls_back_and_deploys_again_from_githubs_page(world: World) -
     assert ssh_is_closed(world)
 
 
+def test_the_monthly_look_at_the_backups_fails_until_there_are_some(world: World) -> None:
+    missing = world.github.act("schedule", "backups", network=world.internet.name)
+    assert missing.status != 0
+    assert "backup.env is missing" in missing.log
+    lines = (f"$(date -u +%FT%TZ)\\t{what}\\tok\\t4f2a\\t52428800\\t7.5\\t-\\n" for what in ("backup", "drill"))
+    world.production.there(f'install -m 600 /dev/null backup.env && printf "{"".join(lines)}" >state/backups')
+    told = world.github.act("schedule", "backups", network=world.internet.name)
+    assert told.status == 0, told.log
+    assert re.search(r"backup +ok +50\.0 MB", told.log)
+    assert ssh_is_closed(world)
+
+
 def run_order(world: World, *words: str, key: Path) -> subprocess.CompletedProcess[str]:
     """Give staging an order from this machine."""
     home = world.staging.curl_home()

@@ -92,6 +92,9 @@ value() {
   printf '%s\n' "$line"
 }
 
+health_seconds=$(value "$app/.env" DEPLOY_HEALTH_SECONDS)
+health_seconds=${health_seconds:-180}
+
 live_release() { [ ! -f "$live_env" ] || value "$live_env" RELEASE; }
 
 # The slot that users are served from, as the last change has written it down.
@@ -222,21 +225,21 @@ in_background() {
   exit "$code"
 }
 
-# lock TEXT: held by the kernel until this process and everything that it started are gone.
+# lock TEXT [FILE]: held by the kernel until this process and everything that it started are gone.
 lock() {
-  exec {lock_fd}>>"$state/lock"
-  if ! flock --nonblock "$lock_fd"; then
-    local holder='' what=''
-    read -r holder what <"$state/lock.holder" || true
-    if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder" "$state/lock"; then
-      printf '%s: %s is under way (process %s). Follow it: infra/bin/logs deploy\n' "${0##*/}" "$what" "$holder" >&2
+  local file=${2:-$state/lock} fd holder='' what=''
+  exec {fd}>>"$file"
+  if ! flock --nonblock "$fd"; then
+    read -r holder what <"$file.holder" || true
+    if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder" "$file"; then
+      printf '%s: %s is under way (process %s)%s\n' "${0##*/}" "$what" "$holder" "$([ -n "${2:-}" ] || echo '. Follow it: infra/bin/logs deploy')" >&2
       exit 75
     fi
     note 'what a killed run left behind is ended first'
-    end_orphans "$state/lock"
-    flock --timeout 30 "$lock_fd" || fail "the lock $state/lock is held by a process that is not ours: fuser $state/lock"
+    end_orphans "$file"
+    flock --timeout 30 "$fd" || fail "the lock $file is held by a process that is not ours: fuser $file"
   fi
-  printf '%s %s\n' $$ "$1, since $(date -u +%FT%TZ)" >"$state/lock.holder"
+  printf '%s %s\n' $$ "$1, since $(date -u +%FT%TZ)" >"$file.holder"
 }
 
 # holds_lock PROCESS FILE

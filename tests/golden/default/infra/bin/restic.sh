@@ -39,28 +39,45 @@ restic_program() {
   echo "$program"
 }
 
-# restic TARGET ARGUMENT…: secrets reach it by its environment, which other users cannot read, and never as arguments.
-restic() (
-  target=$1 program=$(restic_program) options=()
+# What only reads takes no lock: a target without a free byte must still be read.
+reading=--no-lock
+
+# become_restic TARGET ARGUMENT…: for $limit seconds at most, if that is set. Secrets reach it by its environment, which other users cannot read, and never as arguments.
+become_restic() {
+  local target=$1 program ssh host port=22 options=()
+  local with_key="-i $backup_key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=$infra/custom/known_hosts"
   shift
+  program=$(restic_program) || exit 1
   ssh=$(setting "${target}_SSH")
   if [ -n "$ssh" ]; then
-    host=${ssh%:*} port=22
+    host=${ssh%:*}
     [ "$host" = "$ssh" ] || port=${ssh##*:}
     RESTIC_REPOSITORY=rclone:backup
     # What the other end runs is what its authorized_keys says: `rclone serve restic`, which only adds.
-    options=(--option "rclone.program=ssh -p $port -i $backup_key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=$infra/custom/known_hosts $host" --option rclone.timeout=1m)
+    options=(--option "rclone.program=ssh -p $port $with_key $host" --option rclone.timeout=1m)
   else
     RESTIC_REPOSITORY=$(setting "${target}_REPOSITORY")
     AWS_ACCESS_KEY_ID=$(setting "${target}_AWS_ACCESS_KEY_ID")
     AWS_SECRET_ACCESS_KEY=$(setting "${target}_AWS_SECRET_ACCESS_KEY")
+    [[ $RESTIC_REPOSITORY != sftp:* ]] || options=(--option "sftp.args=$with_key")
     export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
   fi
   RESTIC_PASSWORD=${typed_password-$(setting "${target}_PASSWORD")}
   RESTIC_CACHE_DIR=$state/restic-cache
-  export RESTIC_REPOSITORY RESTIC_PASSWORD RESTIC_CACHE_DIR
-  exec "$program" --retry-lock 5m "${options[@]}" "$@"
-)
+  # Times are compared as text.
+  export RESTIC_REPOSITORY RESTIC_PASSWORD RESTIC_CACHE_DIR TZ=UTC
+  exec ${limit:+timeout "$limit"} "$program" --retry-lock 5m "${options[@]}" "$@"
+}
+
+# restic TARGET ARGUMENT…
+restic() (become_restic "$@")
+
+# answer_seconds: by itself restic asks for a quarter of an hour before it believes that a key has expired.
+answer_seconds() {
+  local seconds
+  seconds=$(setting BACKUP_ANSWER_SECONDS)
+  echo "${seconds:-120}"
+}
 
 # why_restic CODE: what its exit code means, and what to do.
 why_restic() {
@@ -68,6 +85,7 @@ why_restic() {
     10) echo 'there is no repository yet: infra/bin/backup --setup makes it' ;;
     11) echo 'somebody else works in the repository: try again later' ;;
     12) echo 'the password does not open it: BACKUP_PASSWORD in backup.env must be the one that was kept at set-up' ;;
+    124) echo "no answer came within $limit s: is it there, and is its key still good? See what restic says above" ;;
     130) echo 'it was interrupted' ;;
     *) echo 'see what restic says above' ;;
   esac
@@ -83,32 +101,72 @@ restic_or_fail() {
 
 # --- Records: a backup without one was never read back ---------------------------------------------------------------
 
-# records TARGET: "ID TIME DUMP BYTES RELEASE FOLDER", the newest first; the folder is what it was called when it was stored.
+# records TARGET: "ID TIME DUMP BYTES RELEASE FOLDER NUMBER", the newest first; the folder is what it was called when it was stored.
+# They are numbered as they come, since a clock can be wrong.
 records() {
-  local listed
-  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots --json) || exit 1
+  local listed limit
+  limit=$(answer_seconds)
+  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots $reading --json </dev/null) || exit 1
   jq -r '
     def tagged(prefix): .tags[] | select(startswith(prefix)) | ltrimstr(prefix);
-    [.[] | select(.tags != null)] | (map({(.short_id): .}) | add) as $all | map(select(.tags | index("record"))) | sort_by(.time) | reverse | .[] |
-    (first(tagged("of-")) // "") as $dump | [.short_id, (.time | sub("\\.[0-9]+"; "")), $dump, ($all[$dump].summary.total_bytes_processed // 0), (first(tagged("release-")) // "-"), .paths[0]] | join(" ")' <<<"$listed"
+    [.[] | select(.tags != null)]
+    | (map({(.short_id): .}) | add) as $all
+    | map(select(.tags | index("record")) | .number = (first(tagged("number-")) // "0" | tonumber))
+    | sort_by(.number, .time) | reverse | .[]
+    | first(tagged("of-") | select($all[.].tags // [] | index("database"))) as $dump
+    | [.short_id, (.time | sub("\\.[0-9]+"; "")), $dump, ($all[$dump].summary.total_bytes_processed // 0), (first(tagged("release-")) // "-"), .paths[0], .number]
+    | join(" ")' <<<"$listed"
 }
 
-# choose_record TARGET ID|latest|TIME: its line of `records`; of a time, the last one before it.
+id='' time='' dump='' bytes='' stored='' # of the backup that was chosen
+
+# choose_record TARGET ID|latest|TIME: sets id, time, dump, bytes and stored; of a time, the last one before it.
 choose_record() {
-  local all line id time rest wanted=$2
+  local all line wanted=$2
   all=$(records "$1") || exit 1
   [ -n "$all" ] || fail "no backup at $(where_is "$1") was ever read back: infra/bin/backup makes one"
   case $wanted in
     latest) line=${all%%$'\n'*} ;;
     *-*-*)
-      wanted=$(date -d "$2" +%s) || fail "$2 is no time: 2030-05-01T12:00Z, say"
-      line=$(while read -r id time rest; do [ "$(date -d "$time" +%s)" -gt "$wanted" ] || { echo "$id $time $rest" && break; }; done <<<"$all")
+      wanted=$(date -u -d "$2" +%FT%TZ) || fail "$2 is no time: 2030-05-01T12:00Z, say"
+      line=$(awk -v wanted="$wanted" '$2 <= wanted { print; exit }' <<<"$all")
       ;;
-    *) line=$(grep -m 1 "^$2" <<<"$all" || true) ;;
+    *) line=$(awk -v wanted="$wanted" 'index($1, wanted) == 1 { print; exit }' <<<"$all") ;;
   esac
   [ -n "$line" ] || fail "there is no backup $2 at $(where_is "$1"): infra/bin/restore --list shows them"
-  echo "$line"
+  read -r id time dump bytes _ stored _ <<<"$line"
 }
 
-# about RECORD_FOLDER NAME: a line of its file `about`.
-about() { value "$1/about" "$2"; }
+# read_record TARGET: what was chosen, into $memory.
+read_record() {
+  restic_or_fail "record $id cannot be read" "$1" restore $reading --quiet "$id:$stored" --target "$memory" </dev/null >/dev/null
+  [ -s "$memory/about" ] && [ -s "$memory/facts" ] || fail "record $id is not whole: choose another one (infra/bin/restore --list)"
+}
+
+# compare_with_record COMMAND…: it answers SQL in the copy.
+compare_with_record() {
+  facts_of_a_database | "$@" >"$memory/facts.restored"
+  diff "$memory/facts" "$memory/facts.restored" >"$memory/differences" || {
+    head -n 20 "$memory/differences" | sed 's/^/    | /'
+    fail "what was restored is not what was backed up ($(wc -l <"$memory/differences") lines differ; <: written down, >: restored)"
+  }
+  note "$(grep -c '^rows' "$memory/facts") tables, $(awk -F '\t' '$1 == "rows" { sum += $3 } END { print sum + 0 }' "$memory/facts") rows, and the schema are as they were written down"
+}
+
+# covered_volume TARGET NAME: the snapshot of a volume that the chosen backup covers; nothing when it covers none.
+covered_volume() {
+  restic_or_fail 'the backups cannot be listed' "$1" snapshots $reading --json |
+    jq -r --arg record "$id" --arg paths "/$2.tar" '(.[] | select(.short_id == $record) | .tags) as $covered | .[] | select(.paths == [$paths]) | .short_id | select("of-\(.)" as $tag | $covered | index($tag))'
+}
+
+# target_named NUMBER: the beginning of its settings.
+target_named() {
+  case $1 in
+    1) echo BACKUP ;;
+    2) echo BACKUP2 ;;
+    *) fail 'a target is 1 or 2' ;;
+  esac
+}
+
+# about NAME: a line of the record that was read.
+about() { value "$memory/about" "$1"; }

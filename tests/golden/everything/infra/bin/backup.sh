@@ -26,22 +26,8 @@ backup_settings() {
 
 setting() { value "$settings_file" "$1"; }
 
-# backup_lock: a backup does not hinder a deploy, but a second backup would only take the first one's bandwidth.
-backup_lock() {
-  local holder
-  exec {backup_lock_fd}>>"$state/backup.lock"
-  if ! flock --nonblock "$backup_lock_fd"; then
-    holder=$(cat "$state/backup.lock.holder" 2>/dev/null || true)
-    if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder" "$state/backup.lock"; then
-      printf '%s: another backup, restore or drill is under way (process %s)\n' "${0##*/}" "$holder" >&2
-      exit 75
-    fi
-    note 'what a killed run left behind is ended first'
-    end_orphans "$state/backup.lock"
-    flock --timeout 30 "$backup_lock_fd" || fail "the lock $state/backup.lock is held by a process that is not ours: fuser $state/backup.lock"
-  fi
-  echo $$ >"$state/backup.lock.holder"
-}
+# backup_lock TEXT: a backup does not hinder a deploy; a second one would only take the first one's bandwidth.
+backup_lock() { lock "$1" "$state/backup.lock"; }
 
 # in_memory: sets $memory to a folder that no disk ever sees; those of runs that were killed go.
 in_memory() {
@@ -78,7 +64,17 @@ need_jq() { have jq || fail 'jq is missing: apt-get install jq (docs/runbooks/pr
 # newest WHAT: the last line of it that ended well.
 newest() { [ ! -f "$backups" ] || awk -F '\t' -v what="$1" '$2 == what && $3 == "ok"' "$backups" | tail -n 1; }
 
+# max_age: hours after which a backup is too old.
+max_age() {
+  local hours
+  hours=$(setting BACKUP_MAX_AGE_HOURS)
+  echo "${hours:-26}"
+}
+
 age_in_hours() { echo $((($(date +%s) - $(date -d "$1" +%s)) / 3600)); }
+
+# in_the_future TIME: further than clocks differ.
+in_the_future() { [ "$(date -d "$1" +%s)" -gt $(($(date +%s) + 600)) ]; }
 
 size() { numfmt --to=iec "${1:-0}"; }
 

@@ -4,8 +4,6 @@
 # shellcheck source-path=SCRIPTDIR source=server.sh
 . "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
-health_seconds=$(value "$app/.env" DEPLOY_HEALTH_SECONDS)
-health_seconds=${health_seconds:-180}
 new_env=$state/compose.env.new
 live='' idle='' # the slots, set by whoever uses this
 
