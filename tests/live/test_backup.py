@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import pexpect
 import pytest
@@ -288,25 +288,25 @@ def test_every_row_comes_back_after_the_database_was_lost(shop: Shop, figures: F
 
 def side_by_side(shop: Shop, figures: Figures) -> None:
     """Restore the same state plainly and by the script; and what a day in which one row of a hundred changes adds."""
-    postgres, image = shop.server.running()["postgres"].id, shop.server.images["POSTGRES_IMAGE"]
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     with tempfile.NamedTemporaryFile(prefix=f"{PREFIX}dump-") as dump:
-        subprocess.run(["docker", "exec", postgres, *DUMP], stdout=dump, check=True)
-        shop.psql("CREATE DATABASE plain TEMPLATE template0", "postgres")
-        shop.psql("CHECKPOINT")  # of what came before
-        command = ("docker", "run", "--rm", "--network", f"{shop.server.name}_data", "-v", f"{dump.name}:/dump:ro")
-        options = ("-j", str(os.cpu_count()), "-h", "postgres", "-U", "postgres", "-d", "plain", "/dump")
-        environment = {**os.environ, "PGPASSWORD": shop.server.env["POSTGRES_PASSWORD"]}
-        began = time.monotonic()
-        run(*command, "-e", "PGPASSWORD", "--entrypoint", "pg_restore", image, *options, env=environment)
-        plain = time.monotonic() - began
-    shop.psql("CHECKPOINT")
-    began = time.monotonic()
-    shop.restore("--beside", "ours")
-    ours = time.monotonic() - began
-    shop.psql("DROP DATABASE plain", "postgres")
-    shop.restore("--drop", "ours")
+        command = ["docker", "exec", shop.server.running()["postgres"].id, *DUMP]
+        subprocess.run(command, stdout=dump, check=True)
+        for _ in range(3 if FULL else 1):
+            shop.psql("CREATE DATABASE plain TEMPLATE template0")
+            for name, restore in (
+                ("plain", lambda: restore_plainly(shop, Path(dump.name))),
+                ("ours", lambda: shop.restore("--beside", "ours")),
+            ):
+                shop.psql("CHECKPOINT")  # of what came before
+                began = time.monotonic()
+                restore()
+                seconds[name].append(time.monotonic() - began)
+            shop.psql("DROP DATABASE plain")
+            shop.restore("--drop", "ours")
+    plain, ours = (median(seconds[name]) for name in ("plain", "ours"))
     if FULL:  # of a small database only the fixed costs would be seen
-        assert ours <= 1.2 * plain
+        assert ours <= 1.2 * plain, seconds
     figures.add(
         f"restore of scale {SCALE}, compared and all, against plain `pg_restore -j` of the same dump",
         f"{ours:.1f} s, {plain:.1f} s",
@@ -319,6 +319,14 @@ def side_by_side(shop: Shop, figures: Figures) -> None:
         "a daily backup after 1 % of the rows changed, against the database",
         f"{(stored(shop.folder) - before) / 1e6:.0f} MB, {size / 1e6:.0f} MB",
     )
+
+
+def restore_plainly(shop: Shop, dump: Path) -> None:
+    """What somebody would do who has the dump on the server."""
+    command = ["docker", "run", "--rm", "--network", f"{shop.server.name}_data", "-v", f"{dump}:/dump:ro"]
+    command += ["-e", "PGPASSWORD", "--entrypoint", "pg_restore", shop.server.images["POSTGRES_IMAGE"]]
+    options = ("-j", str(os.cpu_count()), "-h", "postgres", "-U", "postgres", "-d", "plain", "/dump")
+    run(*command, *options, env={**os.environ, "PGPASSWORD": shop.server.env["POSTGRES_PASSWORD"]})
 
 
 def stored(folder: Path) -> int:
@@ -434,9 +442,10 @@ def test_a_second_place_is_filled_and_fails_by_itself(shop: Shop) -> None:
     server.give_a_name()
     hosts = server.folder / "current/infra/custom/known_hosts"
     with bucket() as s3, sftp_target("bridge") as box:
+        first_place = box.repository
         access, secret = grant(s3, "server")
         shop.settings(
-            BACKUP_REPOSITORY=box.repository,
+            BACKUP_REPOSITORY=first_place,
             BACKUP2_REPOSITORY=f"{s3.repository}/harbour-shop",
             BACKUP2_AWS_ACCESS_KEY_ID=access,
             BACKUP2_AWS_SECRET_ACCESS_KEY=secret,
@@ -477,7 +486,7 @@ def test_a_second_place_is_filled_and_fails_by_itself(shop: Shop) -> None:
         run("docker", "stop", "--time", "1", box.container.id)
         lost = shop.backup(check=False)
         assert lost.returncode == 1
-        assert f"no backup at {box.repository}, see above" in lost.stderr
+        assert f"no backup at {first_place}, see above" in lost.stderr
         assert len(shop.ids("--target", "2")) == 3
         shop.restore("--target", "2", "--beside", "from_two")
         assert shop.psql("SELECT sum(bbalance) FROM pgbench_branches", "from_two") == "0"

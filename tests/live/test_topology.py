@@ -136,9 +136,10 @@ def outside() -> Iterator[tuple[str, int]]:
     ("answers", "api"),
     [
         ({}, "api"),
-        ({"worker_health": "heartbeat"}, "api"),
-        ({"dotnet_image": "alpine"}, "api-alpine"),
-        ({"dotnet_image": "chiseled"}, "api-chiseled"),
+        # The scripts' own tests start these too.
+        pytest.param({"worker_health": "heartbeat"}, "api", marks=pytest.mark.long),
+        pytest.param({"dotnet_image": "alpine"}, "api-alpine", marks=pytest.mark.long),
+        pytest.param({"dotnet_image": "chiseled"}, "api-chiseled", marks=pytest.mark.long),
     ],
     ids=["ubuntu", "heartbeat", "alpine", "chiseled"],
 )
@@ -194,7 +195,9 @@ def test_the_application_reads_and_writes_rows_but_cannot_change_the_schema(star
     assert json.loads(ask_api(project, "/ddl")[1])["sqlstate"] == "42501"
 
 
-@pytest.mark.parametrize("version", [15, 17, 18])
+@pytest.mark.parametrize(
+    "version", [pytest.param(15, marks=pytest.mark.long), pytest.param(17, marks=pytest.mark.long), 18]
+)
 def test_rows_outlive_their_container_in_every_major_version(start: Callable[..., Project], version: int) -> None:
     project = start({"worker": False, "postgres_version": version})
     standard_deploy(project)
