@@ -196,8 +196,10 @@ def move_key(path: Path, old: tuple[str, ...], new: tuple[str, ...]) -> bool:
             "Install it (pipx inject copier ruamel.yaml, or uvx --with ruamel.yaml …), then update again. "
             "Nothing was changed."
         ) from None
+    reader = YAML()
+    reader.preserve_quotes = True
     try:
-        data, indent, offset = load_yaml_guess_indent(text, preserve_quotes=True)
+        data, indent, offset = load_yaml_guess_indent(text, yaml=reader)
     except YAMLError as error:
         raise ValueError(f"since the file is not valid YAML ({str(error).splitlines()[0]})") from None
     if not _move_in(data, old, new):

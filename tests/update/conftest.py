@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +46,14 @@ def history(shared: Shared) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_copier(shared: Shared) -> Iterator[None]:
-    """Spare Copier what is the same at each update: clones of the template's releases, and their compiled templates."""
+    """Spare Copier what is the same at each update; test_update_check.py updates without these short cuts.
+
+    Those are: clones of the template's releases, compiled templates, what a release makes of the same answers in an empty
+    folder (an update needs that of the old release and of the new one), and a question to Git for each file that
+    matters on Windows only.
+    """
     clone, environment = copier._template.clone, copier._main.SandboxedEnvironment
+    run_copy = copier._main.Worker.run_copy
     compiled = Compiled()
 
     class Environment(environment):  # type: ignore[misc, valid-type]
@@ -52,13 +61,31 @@ def _quick_copier(shared: Shared) -> Iterator[None]:
             super().__init__(*arguments, **options, bytecode_cache=compiled)
 
     def clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str:  # noqa: ARG001
-        name = "".join(letter if letter.isalnum() else "-" for letter in f"{url}-{ref}")
-        return str(shared(f"clones/{name}", lambda folder: clone(url, ref, str(folder))))
+        return str(shared(f"clones/{key(url, ref)}", lambda folder: clone(url, ref, str(folder))))
+
+    def copy_once(worker: copier._main.Worker) -> None:
+        destination = Path(worker.dst_path)
+        if not re.search(r"\.(old|new)_copy\.", str(destination)):
+            run_copy(worker)
+            return
+
+        def render(folder: Path) -> None:
+            run_copy(replace(worker, dst_path=folder))
+
+        name = key(worker.src_path, worker.vcs_ref, worker.exclude, sorted(worker.data.items()))
+        shutil.copytree(shared(f"renderings/{name}", render), destination, symlinks=True, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(copier._template, "clone", clone_once)
         patch.setattr(copier._main, "SandboxedEnvironment", Environment)
+        patch.setattr(copier._main.Worker, "run_copy", copy_once)
+        patch.setattr(copier._main.Worker, "_sync_git_index_executable_bit", lambda *_: None)
         yield
+
+
+def key(*parts: object) -> str:
+    """Name a folder for what it depends on."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 @pytest.fixture(scope="session")
