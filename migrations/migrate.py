@@ -80,7 +80,7 @@ def say(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Project:
-    """The project that is being updated: its folder, which may lie below a repository's root, and its answers file."""
+    """The project that is being updated: its folder, which is a repository's root, and its answers file."""
 
     folder: Path
     answers_file: Path
@@ -95,17 +95,15 @@ class Project:
         return bool(self.git("ls-files", "-z", "--", path)) and (self.folder / path).exists()
 
     def renderings(self) -> list[Path]:
-        """Find Copier's rendering of the old release, as the folder that corresponds to this project's.
+        """Find the folder with Copier's rendering of the old release.
 
         Copier does not say where it is. It was made from this project's answers, and Git comes into it later. An update
         of a second project with the same answers may run beside this one: it goes through the same migration.
         """
-        below = self.git("rev-parse", "--show-prefix").strip()
-        candidates = [place / below for place in Path(tempfile.gettempdir()).glob(RENDERINGS)]
         ours = _answers(self.folder / self.answers_file)
         return [
             place
-            for place in candidates
+            for place in Path(tempfile.gettempdir()).glob(RENDERINGS)
             if not (place / ".git").exists() and _same(ours, _answers(place / self.answers_file))
         ]
 
