@@ -67,10 +67,12 @@ def releases(table: Path = TABLE) -> dict[str, Release]:
 
 
 def _release(settings: list[dict[str, Any]] | None = None, **entry: Any) -> Release:  # noqa: ANN401
-    def setting(*, files: list[str], to: str, **names: str) -> Setting:
-        return Setting(tuple(files), tuple(names.pop("from").split(".")), tuple(to.split(".")), **names)  # type: ignore[arg-type]
+    return Release(settings=tuple(_setting(each) for each in settings or ()), **entry)
 
-    return Release(settings=tuple(setting(**each) for each in settings or ()), **entry)
+
+def _setting(entry: dict[str, Any]) -> Setting:
+    old, new = (tuple(entry.pop(name).split(".")) for name in ("from", "to"))
+    return Setting(files=tuple(entry.pop("files")), old=old, new=new, **entry)
 
 
 def say(sentence: str) -> None:
@@ -130,7 +132,9 @@ def move(project: Project, renderings: list[Path], old: str, new: str) -> None:
         return
     if project.tracks(old):
         if not renderings:
-            say(f"Copier's rendering of the old release was not found: what you changed in {new} may show as a conflict")
+            say(
+                f"Copier's rendering of the old release was not found: what you changed in {new} may show as a conflict"
+            )
         (project.folder / new).parent.mkdir(parents=True, exist_ok=True)
         project.git("mv", "--", old, new)
         say(f"{old} is now {new}")
@@ -205,7 +209,7 @@ def move_key(path: Path, old: tuple[str, ...], new: tuple[str, ...]) -> bool:
     writer = YAML()
     writer.preserve_quotes = True
     writer.width = 4096
-    writer.explicit_start = text.lstrip().startswith("---")  # type: ignore[assignment]
+    writer.explicit_start = text.lstrip().startswith("---")
     writer.indent(mapping=indent or 2, sequence=indent or 2, offset=offset or 0)
     writer.line_break = "\r\n" if "\r\n" in text else "\n"  # type: ignore[assignment]
     output = io.StringIO(newline="")
@@ -216,7 +220,7 @@ def move_key(path: Path, old: tuple[str, ...], new: tuple[str, ...]) -> bool:
 
 def _move_in(data: Any, old: tuple[str, ...], new: tuple[str, ...]) -> bool:  # noqa: ANN401
     """Move a key of a map that ruamel.yaml read. A new key that is there already wins, and the old one stays."""
-    source = _at(data, old[:-1])
+    source: Any = _at(data, old[:-1])
     if source is None or old[-1] not in source:
         return False
     target = source if old[:-1] == new[:-1] else data
@@ -229,10 +233,13 @@ def _move_in(data: Any, old: tuple[str, ...], new: tuple[str, ...]) -> bool:  # 
     target.insert(position, new[-1], source.pop(old[-1]))
     if comment:
         target.ca.items[new[-1]] = comment
+        if target is source and comment[2]:
+            # As far behind the value as it was.
+            comment[2].start_mark.column += len(new[-1]) - len(old[-1])
     return True
 
 
-def _at(data: Any, path: tuple[str, ...]) -> MutableMapping[str, Any] | Any | None:  # noqa: ANN401
+def _at(data: Any, path: tuple[str, ...]) -> MutableMapping[str, Any] | None:  # noqa: ANN401
     """Return the map at a path, if there is one."""
     for name in path:
         data = data.get(name) if isinstance(data, MutableMapping) else None
@@ -240,7 +247,7 @@ def _at(data: Any, path: tuple[str, ...]) -> MutableMapping[str, Any] | Any | No
 
 
 def migrate(project: Project, release: Release) -> None:
-    """Do everything that a release asks for. What may be refused comes first, so that a refusal leaves all as it was."""
+    """Do everything that a release asks for. What may be refused comes first: a refusal then leaves all as it was."""
     renderings = project.renderings()
     for setting in release.settings:
         move_setting(project, renderings, setting)
@@ -253,12 +260,15 @@ def migrate(project: Project, release: Release) -> None:
 def unstage(project: Project, release: Release) -> None:
     """Take out of the index what `migrate` put in, so that it holds no more than Copier leaves there.
 
-    Renovate, for one, takes over what is not staged, and would leave a renamed file behind. What conflicts stays marked.
+    Renovate, for one, takes over what is not staged, and would leave a renamed file behind. What conflicts stays
+    marked.
     """
     paths = [path for names in release.moved.items() for path in names]
     paths += [pattern for setting in release.settings for pattern in setting.files]
     unmerged = project.git("diff", "--name-only", "-z", "--relative", "--diff-filter=U").split("\0")
-    staged = project.git("diff", "--cached", "--name-only", "-z", "--no-renames", "--relative", "--", *paths).split("\0")
+    staged = project.git("diff", "--cached", "--name-only", "-z", "--no-renames", "--relative", "--", *paths).split(
+        "\0"
+    )
     if ours := sorted(set(filter(None, staged)) - set(unmerged)):
         project.git("reset", "--quiet", "--", *ours)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import copier._main
 import copier._template
+import copier._vcs
 import pytest
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
@@ -48,11 +49,11 @@ def history(shared: Shared) -> Path:
 def _quick_copier(shared: Shared) -> Iterator[None]:
     """Spare Copier what is the same at each update; test_update_check.py updates without these short cuts.
 
-    Those are: clones of the template's releases, compiled templates, what a release makes of the same answers in an empty
-    folder (an update needs that of the old release and of the new one), and a question to Git for each file that
+    Those are: clones of the template's releases, compiled templates, what a release makes of the same answers in an
+    empty folder (an update needs that of the old release and of the new one), and a question to Git for each file that
     matters on Windows only.
     """
-    clone, environment = copier._template.clone, copier._main.SandboxedEnvironment
+    clone, environment = copier._vcs.clone, vars(copier._main)["SandboxedEnvironment"]
     run_copy = copier._main.Worker.run_copy
     compiled = Compiled()
 

@@ -231,7 +231,9 @@ networks:
         Written("infra/hooks/restore-drill.d/10-orders.sql", "SELECT count(*) > 0 FROM orders;\n"),
         Written("infra/hooks/anonymise.sql", "UPDATE customers SET mail = id || '@example.com';\n"),
     ),
-    edit("a base image in a Dockerfile", Written("Dockerfile.api", "FROM mcr.microsoft.com/dotnet/aspnet:10.0-noble\n")),
+    edit(
+        "a base image in a Dockerfile", Written("Dockerfile.api", "FROM mcr.microsoft.com/dotnet/aspnet:10.0-noble\n")
+    ),
     edit("what the builder gets", Appended(".dockerignore", "**/fixtures\n")),
     edit("what Git ignores", Appended(".gitignore", "/coverage/\n")),
     edit("a hook of pre-commit", Appended(".pre-commit-config.yaml", "      # and our own\n")),
@@ -239,7 +241,9 @@ networks:
     edit("a deleted decision", Deleted("docs/adr/0002-proxy.md")),
     edit("a renamed decision", Renamed("docs/adr/0001-provisioning.md", "docs/adr/0001-servers-by-hand.md")),
     edit("a decision of the project's own", Written("docs/adr/0007-event-bus.md", "# Event bus\n")),
-    edit("a workflow of the project's own", Written(".github/workflows/labels.yml", "name: labels\non: push\njobs: {}\n")),
+    edit(
+        "a workflow of the project's own", Written(".github/workflows/labels.yml", "name: labels\non: push\njobs: {}\n")
+    ),
     edit("a runbook of the project's own", Written("docs/runbooks/refund-order.md", "# Refund an order\n")),
     edit(
         "Ansible's variables, one of which was renamed",
@@ -276,8 +280,8 @@ EDITS = [
         Replaced(
             COMPOSE,
             "services:\n  api-blue:",
-            "services:\n  mailhog:\n    <<: *hardened\n    image: docker.io/axllent/mailpit:v1.27\n    networks: [internal]\n\n"
-            "  api-blue:",
+            "services:\n  mailpit:\n    <<: *hardened\n    image: docker.io/axllent/mailpit:v1.27\n"
+            "    networks: [internal]\n\n  api-blue:",
         ),
     ),
     edit(
@@ -288,9 +292,14 @@ EDITS = [
     edit("a longer HSTS in the Caddyfile", Replaced("infra/Caddyfile", "max-age=31536000", "max-age=63072000")),
     edit(
         "a header in the Caddyfile",
-        Replaced("infra/Caddyfile", "\t\t-X-Powered-By\n", "\t\t-X-Powered-By\n\t\t?Cross-Origin-Opener-Policy same-origin\n"),
+        Replaced(
+            "infra/Caddyfile", "\t\t-X-Powered-By\n", "\t\t-X-Powered-By\n\t\t?Cross-Origin-Opener-Policy same-origin\n"
+        ),
     ),
-    edit("a site at the end of the Caddyfile", Appended("infra/Caddyfile", "\nold.example.com {\n\tredir https://example.com\n}\n")),
+    edit(
+        "a site at the end of the Caddyfile",
+        Appended("infra/Caddyfile", "\nold.example.com {\n\tredir https://example.com\n}\n"),
+    ),
     edit("the retries of the Caddyfile", Replaced("infra/Caddyfile", "lb_try_interval 20ms", "lb_try_interval 50ms")),
     edit(
         "a job in the workflow `build`",
@@ -300,7 +309,10 @@ EDITS = [
             "jobs:\n  licences:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: make licences\n\n  test:",
         ),
     ),
-    edit("a time limit in the workflow `build`", Replaced(".github/workflows/build.yml", "timeout-minutes: 45", "timeout-minutes: 90")),
+    edit(
+        "a time limit in the workflow `build`",
+        Replaced(".github/workflows/build.yml", "timeout-minutes: 45", "timeout-minutes: 90"),
+    ),
     edit(
         "a step before the tests",
         Replaced(
@@ -314,40 +326,73 @@ EDITS = [
         Replaced(
             ".github/workflows/infra.yml",
             "  secrets:\n    name: Secrets\n",
-            "  spelling:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: make spelling\n\n  secrets:\n    name: Secrets\n",
+            "  spelling:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: make spelling\n\n"
+            "  secrets:\n    name: Secrets\n",
         ),
     ),
-    edit("a branch more in the workflow `infra`", Replaced(".github/workflows/infra.yml", "branches: [main]", "branches: [main, next]")),
-    edit("another registry in `deploy.conf`", Replaced("infra/deploy.conf", "IMAGE_REPOSITORY=ghcr.io", "IMAGE_REPOSITORY=mirror.example.com")),
-    edit("a line at the end of `deploy.conf`", Appended("infra/deploy.conf", "# Ask the platform team before a change here.\n")),
+    edit(
+        "a branch more in the workflow `infra`",
+        Replaced(".github/workflows/infra.yml", "branches: [main]", "branches: [main, next]"),
+    ),
+    edit(
+        "another registry in `deploy.conf`",
+        Replaced("infra/deploy.conf", "IMAGE_REPOSITORY=ghcr.io", "IMAGE_REPOSITORY=mirror.example.com"),
+    ),
+    edit(
+        "a line at the end of `deploy.conf`",
+        Appended("infra/deploy.conf", "# Ask the platform team before a change here.\n"),
+    ),
     edit(
         "a variable among the application's in `.env.example`",
         Replaced(".env.example", "WEB_ORIGIN=\n", "WEB_ORIGIN=\n# Password at the mail provider.\nSMTP_PASSWORD=\n"),
     ),
-    edit("a variable at the end of `.env.example`", Appended(".env.example", "\n# ── Ours ──\n# Key of the map service.\nMAP_KEY=\n")),
-    edit("a chapter at the end of `infra/README.md`", Appended("infra/README.md", "\n## Who is on call\n\nSee the rota in the wiki.\n")),
-    edit("a target in `docker-bake.hcl`", Appended("infra/docker-bake.hcl", '\ntarget "docs" {\n  dockerfile = "Dockerfile.docs"\n}\n')),
+    edit(
+        "a variable at the end of `.env.example`",
+        Appended(".env.example", "\n# ── Ours ──\n# Key of the map service.\nMAP_KEY=\n"),
+    ),
+    edit(
+        "a chapter at the end of `infra/README.md`",
+        Appended("infra/README.md", "\n## Who is on call\n\nSee the rota in the wiki.\n"),
+    ),
+    edit(
+        "a target in `docker-bake.hcl`",
+        Appended("infra/docker-bake.hcl", '\ntarget "docs" {\n  dockerfile = "Dockerfile.docs"\n}\n'),
+    ),
     edit("a role of the database", Appended("infra/postgres/10-roles.sql", "\nCREATE ROLE reporting NOLOGIN;\n")),
     edit("a deleted runbook", Deleted("docs/runbooks/rotate-secrets.md")),
     edit("a renamed runbook", Renamed("docs/runbooks/handle-leaked-secret.md", "docs/runbooks/secret-leaked.md")),
     edit(
         "a line at the top of a runbook",
-        Replaced("docs/runbooks/deploy-release.md", "# Deploy a release\n", "# Deploy a release\n\nNever on a Friday.\n"),
+        Replaced(
+            "docs/runbooks/deploy-release.md", "# Deploy a release\n", "# Deploy a release\n\nNever on a Friday.\n"
+        ),
     ),
     edit("a line at the end of a runbook", Appended("docs/runbooks/rollback-release.md", "\nTell the support team.\n")),
-    edit("who may log in, in `sshd.conf`", Replaced("infra/server/sshd.conf", "AllowUsers admin deploy", "AllowUsers admin deploy audit")),
+    edit(
+        "who may log in, in `sshd.conf`",
+        Replaced("infra/server/sshd.conf", "AllowUsers admin deploy", "AllowUsers admin deploy audit"),
+    ),
     edit("a kernel setting", Replaced("infra/server/sysctl.conf", "-kernel.sysrq = 0", "-kernel.sysrq = 4")),
     edit(
         "a rule of the server's firewall",
-        Replaced("infra/server/nftables.conf", "    udp dport 443 accept\n", "    udp dport 443 accept\n    udp dport 51820 accept\n"),
+        Replaced(
+            "infra/server/nftables.conf",
+            "    udp dport 443 accept\n",
+            "    udp dport 443 accept\n    udp dport 51820 accept\n",
+        ),
     ),
     edit(
         "a driver that is let in, in a file that was renamed",
         Replaced(
-            "infra/server/modules.conf", "install udf /bin/false\n", "# udf: our backup disks\n", now="infra/server/modprobe.conf"
+            "infra/server/modules.conf",
+            "install udf /bin/false\n",
+            "# udf: our backup disks\n",
+            now="infra/server/modprobe.conf",
         ),
     ),
-    edit("a changed script", Replaced("infra/bin/record-images", "set -euo pipefail\n", "set -euo pipefail\numask 077\n")),
+    edit(
+        "a changed script", Replaced("infra/bin/record-images", "set -euo pipefail\n", "set -euo pipefail\numask 077\n")
+    ),
     edit("a workflow that an editor formatted", Reformatted(".github/workflows/infra.yml")),
     edit("a Compose file that an editor formatted", Reformatted(COMPOSE)),
 ]

@@ -70,7 +70,7 @@ def test_a_moved_file_is_generated_at_its_new_place(generated: Callable[[str, st
     assert [path for path in final if path not in moved_on and not any(under([path], file) for file in files)] == []
 
 
-@pytest.mark.parametrize("sentences", [entry for entry in migrate.releases().values()])
+@pytest.mark.parametrize("sentences", list(migrate.releases().values()))
 def test_what_goes_on_purpose_says_why(sentences: migrate.Release) -> None:
     for why in (*sentences.handed_over.values(), *sentences.removed.values(), *sentences.dropped.values()):
         assert len(why.split()) >= 4, why

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from migrations import migrate
-from tests import rendering
+from tests import profiles, rendering
 from tests.update import releases
 
 OLD, NEW = "infra/server/modules.conf", "infra/server/modprobe.conf"
@@ -35,6 +35,8 @@ def change(project: Path, file: str, old: str, new: str) -> None:
 
 @pytest.mark.parametrize("command", [releases.BY_HAND, releases.BY_RENOVATE], ids=["by hand", "by Renovate"])
 class TestARenamedFile:
+    """A generated file that has another name in the new release."""
+
     def test_keeps_what_was_changed_in_it(self, project: Path, command: tuple[str, ...]) -> None:
         change(project, OLD, "install udf /bin/false", "# udf: our backup disks")
         releases.update(project, command)
@@ -98,18 +100,12 @@ def test_migrating_again_changes_nothing(project: Path) -> None:
 
 @pytest.mark.parametrize("command", [releases.BY_HAND, releases.BY_RENOVATE], ids=["by hand", "by Renovate"])
 def test_a_renamed_answer_keeps_its_value(history: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    answers = {**rendering_answers(), "dotnet_solution": "Our.Shop"}
+    answers = {**profiles.REQUIRED, "dotnet_solution": "Our.Shop"}
     project = releases.start(history, "v0.4.0", tmp_path / "project", answers)
     releases.update(project, command)
     recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
     assert recorded["dotnet_solution"] == "Our.Shop"
     assert "dotnet_project" not in recorded
-
-
-def rendering_answers() -> dict[str, object]:
-    from tests import profiles
-
-    return dict(profiles.REQUIRED)
 
 
 class TestAMovedSetting:
@@ -124,7 +120,7 @@ class TestAMovedSetting:
     def test_keeps_comments_order_quotes_and_indentation(self, tmp_path: Path) -> None:
         text = (
             "---\n# Ours.\nadmin_keys:\n    - 'ssh-ed25519 AAAA ann'   # Ann\n\n# Small servers.\n"
-            'swap_file_mb: 1024 # MiB\nautomatic_reboot_time: "04:30"\n'
+            'swap_file_mb: 1024  # MiB\nautomatic_reboot_time: "04:30"\n'
         )
         assert self.moved(tmp_path, text) == text.replace("swap_file_mb", "swap_file_mib")
 
@@ -158,7 +154,7 @@ class TestAMovedSetting:
         project = start("v0.4.0", "managed-bundle")
         change(project, VARIABLES, "admin_keys: []", "admin_keys: []\nswap_file_mb: 512")
         before = rendering.contents(project)
-        without = "import sys; sys.modules['ruamel'] = sys.modules['ruamel.yaml'] = None; import migrate; sys.exit(migrate.main())"
+        without = "import sys; sys.modules['ruamel.yaml'] = None; import migrate; sys.exit(migrate.main())"
         told = subprocess.run(
             [sys.executable, "-B", "-c", without, "v0.5.0", "before", ".copier-answers.yml"],
             cwd=project,

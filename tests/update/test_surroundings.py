@@ -90,7 +90,9 @@ def test_a_checkout_with_the_line_ends_of_windows_is_merged_as_any_other(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_line_ends_of_windows_that_were_committed_cost_no_change_and_go_from_what_is_merged(start: Start, version: str) -> None:
+def test_line_ends_of_windows_that_were_committed_cost_no_change_and_go_from_what_is_merged(
+    start: Start, version: str
+) -> None:
     project = start(version, "default")
     change(project)
     for file in rendering.files(project):

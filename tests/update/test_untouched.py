@@ -1,4 +1,4 @@
-"""A project in which nothing was changed becomes, from every release and with all answers, what a fresh copy would be."""
+"""A project in which nothing was changed becomes what a fresh copy would be: every release, all profiles."""
 
 from __future__ import annotations
 
