@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 TABLE = Path(__file__).with_name("releases.toml")
 
 # Copier's name for the folder with its rendering of the old release.
@@ -112,6 +110,9 @@ class Project:
 
 def _answers(path: Path) -> dict[str, Any]:
     """Read an answers file; empty when there is none, or somebody else's."""
+    # Here and not above: it is half of the time that starting takes, and not needed after the merge.
+    import yaml
+
     try:
         answers = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
