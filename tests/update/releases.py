@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from copier import run_copy
 from copier._cli import CopierApp
 from plumbum import local
@@ -78,6 +79,14 @@ def answers_at(version: str, answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return answers under the names that they had in a release."""
     names = {new: old for release in reversed(between(version, NEXT)) for old, new in release.answers.items()}
     return {names.get(name, name): value for name, value in answers.items()}
+
+
+@cache
+def questions(version: str) -> frozenset[str]:
+    """Name the questions of a release, as they are called now."""
+    text = git(rendering.ROOT, "show", f"{releases()[version]}:copier.yml")
+    names = {old: new for release in between(version, NEXT) for old, new in release.answers.items()}
+    return frozenset(names.get(name, name) for name in yaml.safe_load(text) if not name.startswith("_"))
 
 
 def generate(source: Path, version: str, project: Path, answers: Mapping[str, Any]) -> Path:

@@ -32,13 +32,24 @@ def state(project: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 @pytest.mark.parametrize("version", releases.releases())
 def test_an_untouched_project_becomes_what_a_fresh_copy_would_be(
-    start: Callable[[str, str], Path], generated: Callable[[str, str], Path], version: str, profile: str
+    start: Callable[[str, str], Path],
+    generated: Callable[[str, str], Path],
+    history: Path,
+    version: str,
+    profile: str,
+    tmp_path: Path,
 ) -> None:
     project = start(version, profile)
     before = rendering.contents(project)
     releases.update(project)
+    fresh = generated(releases.NEXT, profile)
+    answers = profiles.PROFILES[profile]
+    if newer := answers.keys() - releases.questions(version):
+        # What the release did not ask is answered by its default.
+        known = {name: value for name, value in answers.items() if name not in newer}
+        fresh = releases.generate(history, releases.NEXT, tmp_path / "fresh", known)
     # What was handed over stays as it was made; the rest is as new.
     kept = {file: content for file, content in before.items() if handed_over().match_file(file)}
-    assert rendering.changes({**state(generated(releases.NEXT, profile)), **kept}, state(project)) == []
+    assert rendering.changes({**state(fresh), **kept}, state(project)) == []
     # Bots take over what is not staged: a file that is would be missing in their pull request.
     assert releases.git(project, "diff", "--cached", "--name-only") == ""
