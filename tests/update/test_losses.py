@@ -44,7 +44,7 @@ def test_a_question_that_a_release_no_longer_asks_was_renamed_or_dropped_on_purp
     assert old.keys() - new.keys() - known == set(), "write them into migrations/releases.toml"
     for entry in entries:
         for was, name in entry.answers.items():
-            # With --skip-answered Copier goes on with the answers that it read before the migration.
+            # A recopy, and an update to a commit between two releases, run no migration.
             assert f"{was} | default(" in str(new[name]["default"]), f"the default of {name} does not read {was}"
 
 

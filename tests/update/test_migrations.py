@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copier import run_recopy
 
 from migrations import migrate
 from tests import profiles, rendering
@@ -106,6 +107,14 @@ def test_a_renamed_answer_keeps_its_value(history: Path, tmp_path: Path, command
     recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
     assert recorded["dotnet_solution"] == "Our.Shop"
     assert "dotnet_project" not in recorded
+
+
+def test_a_renamed_answer_keeps_its_value_where_no_migration_runs(history: Path, tmp_path: Path) -> None:
+    answers = {**profiles.REQUIRED, "dotnet_solution": "Our.Shop"}
+    project = releases.start(history, "v0.4.0", tmp_path / "project", answers)
+    run_recopy(project, vcs_ref=releases.NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True)
+    recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert recorded["dotnet_solution"] == "Our.Shop"
 
 
 class TestAMovedSetting:
