@@ -14,12 +14,14 @@ PY := $(VENV)/bin/python
 BIN := $(VENV)/bin
 NEW_VENV := .venv-new
 
-# Options of `make new`; see its comment.
+# Options of `make new` and `make update-check`; see their comments.
 DEST ?=
 SRC ?= $(CURDIR)
 REF ?= HEAD
 DEFAULTS ?=
 DATA_FILE ?=
+PROJECT ?=
+TO ?=
 ARGS ?=
 FULL ?=
 
@@ -39,6 +41,13 @@ help: ## Print this list
 new: $(NEW_VENV)/.installed ## Generate a project: make new DEST=../my-app [DEFAULTS=1] [DATA_FILE=answers.yml] [ARGS=…]
 	@DEST='$(DEST)' SRC='$(SRC)' REF='$(REF)' DEFAULTS='$(DEFAULTS)' DATA_FILE='$(DATA_FILE)' \
 		.ci/new $(NEW_VENV)/bin/copier $(ARGS)
+
+# PROJECT=folder   the project, a Git repository; it is not changed (required)
+# TO=v1.2.3        another version of the template than its latest release
+.PHONY: update-check
+update-check: $(NEW_VENV)/.installed ## Tell what an update would do: make update-check PROJECT=../my-app [TO=v1.2.3]
+	@[ -n '$(PROJECT)' ] || { echo 'update-check: which project? Say: make update-check PROJECT=../my-app' >&2; exit 2; }
+	@$(NEW_VENV)/bin/python tools/update_check.py '$(PROJECT)' $(if $(TO),--to '$(TO)')
 
 # ----- Check a change ----------------------------------------------------------------------------------
 

@@ -62,7 +62,11 @@ def question(name: str, spec: dict[str, Any]) -> str:
     elif choices:
         lines += ["One of " + ", ".join(code(choice) for choice in choices) + ".", ""]
     if "default" in spec:
-        lines.append(f"Default: {code(spec['default']) if spec['default'] != '' else 'empty'}.")
+        default = spec["default"]
+        if isinstance(default, str):
+            # A renamed question reads its old name first, for updates: no matter to whoever answers it now.
+            default = re.sub(r"^\[\[ \w+ \| default\((.+)\) ]]$", r"[[ \1 ]]", default)
+        lines.append(f"Default: {code(default) if default != '' else 'empty'}.")
     else:
         lines.append("No default: needs an answer.")
     return "\n".join(lines)

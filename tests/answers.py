@@ -55,7 +55,7 @@ BACKUP_FILES = {
 # What a server gets, whichever way it is made.
 SERVER_FILES = (
     *("README.md", "alarms.conf", "apt-periodic.conf", "audit.rules", "coredump.conf", "daemon.json", "fail2ban.conf"),
-    *("issue", "journald.conf", "limits.conf", "modules.conf", "nftables-unit.conf", "nftables.conf", "profile.sh"),
+    *("issue", "journald.conf", "limits.conf", "modprobe.conf", "nftables-unit.conf", "nftables.conf", "profile.sh"),
     *("server-alarms.service", "server-alarms.timer", "sshd.conf", "sudoers", "sysctl.conf"),
 )
 

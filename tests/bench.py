@@ -1,24 +1,29 @@
-"""How long a copy of the default profile takes, as a ratio to copying a template of one file (`make bench`).
+"""How long a copy and an update of the default profile take, as ratios (`make bench`).
 
-Whole processes of `copier copy`, one of each kind in turn, so that a busy machine slows both alike. Both templates are
-Git repositories with a release, as the ones that people copy from. Fails when the median of the pairs' ratios
-is above the limit.
+A copy is compared with copying a template of one file; an update from the last release to the working tree, with that
+copy. Whole processes of Copier, one of each kind in turn, so that a busy machine slows all alike. The templates are Git
+repositories with releases, as the ones that people copy from. Fails when the median of the rounds' ratios is above a
+limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import profiles, rendering
+from tests.update import releases
 
 LIMIT = 1.8
+UPDATE_LIMIT = 2.5
 LEAST_REPETITIONS = 15
 
 
@@ -30,12 +35,27 @@ def one_file_template(folder: Path) -> Path:
     return folder
 
 
-def released(template: Path) -> Path:
+def released(template: Path, version: str = "v1.0.0") -> Path:
     """Commit and tag a template."""
-    identity = ["-c", "user.name=Slipway bench", "-c", "user.email=bench@example.com", "-c", "commit.gpgsign=false"]
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "release"], ["tag", "v1.0.0"]):
-        subprocess.run(["git", "-C", str(template), *identity, *arguments], check=True)
+    releases.git(template, "init", "--quiet")
+    releases.commit(template, "release")
+    releases.git(template, "tag", version)
     return template
+
+
+def slipway(folder: Path) -> tuple[Path, str]:
+    """Make a repository with the last release and the working tree's template; return it and the release's name."""
+    version, commit = list(releases.releases().items())[-1]
+    folder.mkdir()
+    paths = [name for name in rendering.TEMPLATE_PATHS if releases.git(rendering.ROOT, "ls-tree", commit, name)]
+    archive = subprocess.run(
+        ["git", "-C", str(rendering.ROOT), "archive", commit, *paths], check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    released(folder, version)
+    for name in paths:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return released(rendering.copy_template(folder), releases.NEXT), version
 
 
 def processor_seconds() -> float:
@@ -44,60 +64,88 @@ def processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def copy(template: Path, destination: Path, answers: dict[str, str]) -> tuple[float, float]:
-    """Run one copy and return its seconds: by the clock, and of the processor."""
-    data = [argument for name, value in answers.items() for argument in ("--data", f"{name}={value}")]
-    command = [sys.executable, "-m", "copier", "copy", "--quiet", "--trust", "--defaults", *data]
+def seconds(arguments: list[str], folder: Path) -> tuple[float, float]:
+    """Run Copier in a folder and return its seconds: by the clock, and of the processor."""
     start, processor = time.perf_counter(), processor_seconds()
-    subprocess.run([*command, str(template), str(destination)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "copier", *arguments], cwd=folder, check=True, capture_output=True)
     return time.perf_counter() - start, processor_seconds() - processor
 
 
-def measure(repetitions: int) -> dict[str, list[tuple[float, float]]]:
-    """Return the seconds of each copy of either template, and print them."""
+def copy(template: Path, destination: Path, answers: dict[str, str]) -> tuple[float, float]:
+    """Run one copy."""
+    data = [argument for name, value in answers.items() for argument in ("--data", f"{name}={value}")]
+    options = ["--quiet", "--trust", "--defaults", *data]
+    return seconds(["copy", *options, str(template), str(destination)], destination.parent)
+
+
+def update(project: Path, old: Path) -> tuple[float, float]:
+    """Run one update, of a project that is made of a rendered old release."""
+    releases.begin(shutil.copytree(old, project), "the last release")
+    return seconds(["update", "--quiet", "--trust", "--defaults"], project)
+
+
+Taken = dict[str, list[tuple[float, float]]]
+
+
+def measure(repetitions: int) -> Taken:
+    """Return the seconds of each run of each kind, and print them."""
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as name:
         folder = Path(name)
-        templates = {
-            "one file": (released(one_file_template(folder / "small")), {"project_name": "Harbour Shop"}),
-            "Slipway, default": (released(rendering.copy_template(folder / "whole")), profiles.PROFILES["default"]),
+        small = released(one_file_template(folder / "small"))
+        whole, version = slipway(folder / "whole")
+        old = releases.generate(whole, version, folder / "old", profiles.PROFILES["default"])
+        kinds: dict[str, Callable[[Path], tuple[float, float]]] = {
+            "copy, one file": lambda path: copy(small, path, {"project_name": "Harbour Shop"}),
+            "copy": lambda path: copy(whole, path, profiles.PROFILES["default"]),
+            f"update from {version}": lambda path: update(path, old),
         }
-        seconds: dict[str, list[tuple[float, float]]] = {title: [] for title in templates}
+        taken: Taken = {title: [] for title in kinds}
         sizes: dict[str, int] = {}
         # The first round warms the disk's cache and is not counted.
         for number in range(repetitions + 1):
-            for title, (template, answers) in templates.items():
-                destination = folder / f"{template.name}-{number}"
-                taken = copy(template, destination, answers)
+            for position, (title, run) in enumerate(kinds.items()):
+                destination = folder / f"{position}-{number}"
+                both = run(destination)
                 sizes[title] = len(rendering.files(destination))
                 if number:
-                    seconds[title].append(taken)
-    print(f"{repetitions} copies of each kind in turn, whole processes, templates released from Git\n")
-    print(f"{'template':<20}{'files':>6}{'median':>10}{'fastest':>10}{'slowest':>10}{'processor':>11}")
-    for title, taken_by_all in seconds.items():
-        clock = [value for value, _ in taken_by_all]
+                    taken[title].append(both)
+    print(f"{repetitions} runs of each kind in turn, whole processes, templates released from Git\n")
+    print(f"{'run':<20}{'files':>6}{'median':>10}{'fastest':>10}{'slowest':>10}{'processor':>11}")
+    for title, runs in taken.items():
+        clock = [value for value, _ in runs]
         columns = (
             statistics.median(clock),
             min(clock),
             max(clock),
-            statistics.median(value for _, value in taken_by_all),
+            statistics.median(value for _, value in runs),
         )
         print(f"{title:<20}{sizes[title]:>6}" + "{:>8.2f} s{:>8.2f} s{:>8.2f} s{:>9.2f} s".format(*columns))
-    return seconds
+    print()
+    return taken
+
+
+def ratio(what: str, runs: list[tuple[float, float]], others: list[tuple[float, float]], limit: float) -> bool:
+    """Print the ratio of two kinds of runs and say whether it is within its limit."""
+    clock, processor = (
+        statistics.median(one[column] / other[column] for one, other in zip(runs, others, strict=True))
+        for column in (0, 1)
+    )
+    print(f"{what}: {clock:.2f}, limit {limit} (of processor time: {processor:.2f})")
+    return clock <= limit
 
 
 def main() -> int:
-    """Measure, print the table and the ratio, and fail above the limit."""
+    """Measure, print the table and the ratios, and fail above a limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--repetitions", type=int, default=LEAST_REPETITIONS, help="copies of each kind (default: %(default)s)"
+        "--repetitions", type=int, default=LEAST_REPETITIONS, help="runs of each kind (default: %(default)s)"
     )
-    small, whole = measure(max(parser.parse_args().repetitions, LEAST_REPETITIONS)).values()
-    ratio, processor_ratio = (
-        statistics.median(one[column] / other[column] for one, other in zip(whole, small, strict=True))
-        for column in (0, 1)
-    )
-    print(f"\nratio {ratio:.2f}, limit {LIMIT} (of processor time: {processor_ratio:.2f})")
-    return 0 if ratio <= LIMIT else 1
+    small, whole, updates = measure(max(parser.parse_args().repetitions, LEAST_REPETITIONS)).values()
+    within = [
+        ratio("copy / copy of one file", whole, small, LIMIT),
+        ratio("update / copy", updates, whole, UPDATE_LIMIT),
+    ]
+    return 0 if all(within) else 1
 
 
 if __name__ == "__main__":

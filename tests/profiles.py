@@ -51,7 +51,7 @@ PROFILES: dict[str, Answers] = {
         "compose_project": "harbour_legacy",
         "github_repository": "Harbour-Sons/The.Shop",
         "decisions_dir": "docs/decisions",
-        "dotnet_project": "Harbour.Shop",
+        "dotnet_solution": "Harbour.Shop",
         "dotnet_image": "alpine",
         "worker": True,
         "worker_health": "heartbeat",

@@ -44,7 +44,7 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "compose_project": st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
     | st.sampled_from(["1e3", "yes", "null", "012", "0x1f", "1_000", "no", "on", "0"]),
     "github_repository": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9]{0,9}/[A-Za-z0-9._-]{2,12}", fullmatch=True),
-    "dotnet_project": st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}(\.[A-Z][a-z]{0,5}){0,2}", fullmatch=True),
+    "dotnet_solution": st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}(\.[A-Z][a-z]{0,5}){0,2}", fullmatch=True),
     "frontends": st.lists(slugs, max_size=3, unique=True).map(" ".join),
     "production_domain": domains,
     "staging_domain": domains,

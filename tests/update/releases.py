@@ -9,17 +9,29 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from copier import run_copy, run_update
+import yaml
+from copier import run_copy
+from copier._cli import CopierApp
+from plumbum import local
 
+from migrations import migrate
 from tests import rendering
 
 # Above every release: what the working tree would be released as.
 NEXT = "v99.99.99"
 
 IDENTITY = ("-c", "user.name=Slipway tests", "-c", "user.email=tests@example.com", "-c", "commit.gpgsign=false")
+
+# What somebody types, and what Renovate's manager for Copier runs.
+BY_HAND = ("--trust", "--defaults", "--vcs-ref", NEXT)
+BY_RENOVATE = (
+    *("--skip-answered", "--defaults", "--trust"),
+    *("--answers-file", ".copier-answers.yml", "--vcs-ref", NEXT),
+)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -28,6 +40,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@cache
 def releases() -> dict[str, str]:
     """Return the commits of all releases by version, oldest first; without any, the last commit stands for one."""
     log = git(rendering.ROOT, "log", "--reverse", "--format=%H %s")
@@ -35,6 +48,17 @@ def releases() -> dict[str, str]:
     # The pattern finds (commit, version).
     versions = {version: commit for commit, version in found}
     return versions or {"v0.0.0": git(rendering.ROOT, "rev-parse", "HEAD")}
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Make versions comparable."""
+    return tuple(int(part) for part in version.removeprefix("v").split("."))
+
+
+def between(old: str, new: str) -> list[migrate.Release]:
+    """Return what the releases after `old` up to `new` took away, oldest first."""
+    table = sorted(migrate.releases().items(), key=lambda entry: number(entry[0]))
+    return [release for version, release in table if number(old) < number(version) <= number(new)]
 
 
 def clone(destination: Path) -> Path:
@@ -51,11 +75,36 @@ def clone(destination: Path) -> Path:
     return destination
 
 
+def answers_at(version: str, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return answers under the names that they had in a release."""
+    names = {new: old for release in reversed(between(version, NEXT)) for old, new in release.answers.items()}
+    return {names.get(name, name): value for name, value in answers.items()}
+
+
+@cache
+def questions(version: str) -> frozenset[str]:
+    """Name the questions of a release, as they are called now."""
+    text = git(rendering.ROOT, "show", f"{releases()[version]}:copier.yml")
+    names = {old: new for release in between(version, NEXT) for old, new in release.answers.items()}
+    return frozenset(names.get(name, name) for name in yaml.safe_load(text) if not name.startswith("_"))
+
+
+def generate(source: Path, version: str, project: Path, answers: Mapping[str, Any]) -> Path:
+    """Generate a project from a release."""
+    data = answers_at(version, answers)
+    run_copy(str(source), project, data=data, vcs_ref=version, defaults=True, unsafe=True, quiet=True)
+    return project
+
+
 def start(source: Path, version: str, project: Path, answers: Mapping[str, Any]) -> Path:
     """Generate a project from a release and commit it."""
-    run_copy(str(source), project, data=dict(answers), vcs_ref=version, defaults=True, unsafe=True, quiet=True)
+    return begin(generate(source, version, project, answers), f"Slipway {version}")
+
+
+def begin(project: Path, message: str) -> Path:
+    """Make a folder a Git repository with one commit."""
     git(project, "init", "--quiet", "--initial-branch=main")
-    commit(project, f"Slipway {version}")
+    commit(project, message)
     return project
 
 
@@ -65,6 +114,8 @@ def commit(project: Path, message: str) -> None:
     git(project, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
-def update(project: Path) -> None:
-    """Update a project to the working tree, as an update bot does."""
-    run_update(project, vcs_ref=NEXT, defaults=True, overwrite=True, skip_answered=True, unsafe=True, quiet=True)
+def update(project: Path, command: tuple[str, ...] = BY_RENOVATE) -> None:
+    """Run `copier update` in a project, in this process."""
+    with local.cwd(project):
+        _, status = CopierApp.run(["copier", "update", *command], exit=False)
+    assert status == 0, f"copier update {' '.join(command)}: exit code {status}"

@@ -1,0 +1,1 @@
+"""Programs for who owns a project or makes a release; see the Makefile."""
