@@ -22,6 +22,9 @@ DEFAULTS ?=
 DATA_FILE ?=
 ARGS ?=
 FULL ?=
+# Options of `make diff`; see its comment.
+BASE ?=
+HEAD ?=
 
 .PHONY: help
 help: ## Print this list
@@ -45,6 +48,13 @@ new: $(NEW_VENV)/.installed ## Generate a project: make new DEST=../my-app [DEFA
 .PHONY: test
 test: $(VENV)/.installed ## Run the tests that need no running servers
 	$(PY) -m pytest -n auto -m 'not live' $(ARGS)
+
+# BASE=rev   what to compare with: a commit, branch, tag or release (default: the newest release)
+# HEAD=rev   what is compared (default: the working tree, uncommitted changes included)
+# ARGS='…'   --quiet prints the summary alone, --profile NAME renders one profile; more in ARGS=--help
+.PHONY: diff
+diff: $(VENV)/.installed ## Show what generated projects gain and lose: make diff [BASE=v1.2.3] [HEAD=branch] [ARGS=--quiet]
+	@$(PY) -m tests.review --base '$(BASE)' --head '$(HEAD)' $(ARGS)
 
 # FULL=1 repeats what is measured until the figures mean something, and records them in docs/measured.md.
 .PHONY: test-live
