@@ -99,7 +99,7 @@ golden: $(VENV)/.installed ## Write the golden projects anew; read their diff be
 
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the generated parts of docs/ anew
-	$(PY) docs/generate.py
+	$(PY) -m docs.generate
 
 .PHONY: pins
 pins: $(VENV)/.installed ## Fill in the digests of images in extensions/pins.toml

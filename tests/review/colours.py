@@ -51,7 +51,7 @@ _MANY = 3000
 
 def style(selector: str, name: str) -> str:
     """Return the CSS of a style of Pygments for what is below `selector`."""
-    return "\n".join(HtmlFormatter(style=name).get_token_style_defs(selector))
+    return "\n".join(HtmlFormatter(style=name).get_token_style_defs(selector))  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -79,6 +79,10 @@ def _syntax(path: str, text: str) -> Iterator[tuple[str, str]]:
                 yield _css_class(token), piece
 
 
+def _words(lines: Sequence[str]) -> list[str]:
+    return re.findall(r"\w+|[^\S\n]+|\n|[^\w\s]", "\n".join(lines))
+
+
 def changed_words(old: Sequence[str], new: Sequence[str]) -> tuple[list[list[Span]], list[list[Span]]]:
     """Say which parts of neighbouring lines changed.
 
@@ -86,16 +90,16 @@ def changed_words(old: Sequence[str], new: Sequence[str]) -> tuple[list[list[Spa
         For each old and each new line the spans of characters; nothing where the texts have little in common.
     """
     nothing: tuple[list[list[Span]], list[list[Span]]] = ([[] for _ in old], [[] for _ in new])
-    words = [re.findall(r"\w+|[^\S\n]+|\n|[^\w\s]", "\n".join(lines)) for lines in (old, new)]
-    if not all(words) or max(map(len, words)) > _MANY:
+    before, after = _words(old), _words(new)
+    if not before or not after or len(before) + len(after) > _MANY:
         return nothing
-    matcher = SequenceMatcher(None, *words, autojunk=False)
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
     if matcher.ratio() < _ALIKE:
         return nothing
     changes = [opcode for opcode in matcher.get_opcodes() if opcode[0] != "equal"]
     return (
-        _spans(words[0], [(first, last) for _, first, last, _, _ in changes]),
-        _spans(words[1], [(first, last) for _, _, _, first, last in changes]),
+        _spans(before, [(first, last) for _, first, last, _, _ in changes]),
+        _spans(after, [(first, last) for _, _, _, first, last in changes]),
     )
 
 
