@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def stop(*_: object) -> None:
-    """End like on Ctrl-C, so that what is temporary is removed."""
-    raise KeyboardInterrupt
+def stop(number: int, _: object) -> None:
+    """End in order, so that what is temporary is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import TimeoutError, get_context  # noqa: A004 - it is not the builtin one
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WORKING_TREE = "working tree"
+
+PATIENCE = 300
+"""Seconds that a profile may take, those before it in the queue included."""
 
 # Copier has no type of its own for an answer that a question refuses.
 _REFUSED = re.compile(r"(?:Invalid choice for|Validation error for question) '(?P<question>\w+)'")
@@ -66,9 +68,9 @@ def resolve(text: str, root: Path = rendering.ROOT) -> Revision:
             message += "; this clone is shallow: git fetch --unshallow brings the others"
         raise ReviewError(message) from None
     versions = {commit: version for version, commit in known.items()}
-    # A release goes by its version, whatever it was found by; a bare hash is shortened.
-    name = text[:12] if re.fullmatch(r"[0-9a-f]{12,40}", text) else text
-    return Revision(versions.get(str(commit.id), name), str(commit.id))
+    # A release goes by its version, whatever it was found by; what means another commit tomorrow, by its hash.
+    passing = re.fullmatch(r"[0-9a-f]{7,40}|(HEAD|@).*|.*[~^@].*", text)
+    return Revision(versions.get(str(commit.id), str(commit.id)[:12] if passing else text), str(commit.id))
 
 
 def newest_release(head: Revision, root: Path = rendering.ROOT) -> Revision:
@@ -138,18 +140,21 @@ def render_all(
     with ExitStack() as stack:
         jobs = {}
         for number, (revision, source) in enumerate(sources.items()):
-            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (str(folder),))
-            # Also when this is interrupted: what has not begun is not begun any more.
-            stack.callback(pool.shutdown, cancel_futures=True)
+            # Its processes are ended with it, also when this one is interrupted.
+            pool = stack.enter_context(get_context("spawn").Pool(workers, _begin, (str(folder),)))
             for name, answers in profiles.items():
-                jobs[revision, name] = pool.submit(render, source, folder / f"projects-{number}" / name, answers)
+                arguments = (source, folder / f"projects-{number}" / name, answers)
+                jobs[revision, name] = pool.apply_async(_attempt, arguments)
         projects: dict[Revision, dict[str, Project]] = {revision: {} for revision in sources}
         for (revision, name), job in jobs.items():
             try:
-                projects[revision][name] = job.result()
-            except Exception as error:
-                message = f"the template of {revision.name} cannot render the profile {name}: {error}"
-                raise ReviewError(message) from error
+                made = job.get(PATIENCE)
+            except TimeoutError:
+                made = f"it did not end within {PATIENCE} s"
+            if isinstance(made, str):
+                message = f"the template of {revision.name} cannot render the profile {name}: {made}"
+                raise ReviewError(message)
+            projects[revision][name] = made
     return projects
 
 
@@ -157,3 +162,11 @@ def _begin(folder: str) -> None:
     """Prepare a process that renders: Ctrl-C is its parent's business, and so is what it leaves behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = folder
+
+
+def _attempt(source: Path, destination: Path, answers: Mapping[str, Any]) -> Project | str:
+    """Render, or say why not: not every exception of a template can travel between processes."""
+    try:
+        return render(source, destination, answers)
+    except Exception as error:
+        return str(error) or type(error).__name__

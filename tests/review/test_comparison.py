@@ -177,7 +177,7 @@ def test_the_terminal_says_first_how_much_it_is(compare: Callable[[Trees, Trees]
 def test_nothing_is_said_in_one_line(compare: Callable[[Trees, Trees], Comparison]) -> None:
     found = compare({"one": {"a": "x\n"}}, {"one": {"a": "x\n"}})
     assert text.terminal(BASE, HEAD, found, [], colour=False) == "v1.0.0 → v2.0.0: No difference in 1 profile.\n"
-    assert text.markdown(BASE, HEAD, found, []).endswith("\n\nNo difference in 1 profile.\n")
+    assert text.markdown(BASE, HEAD, found, []).endswith("\n\nv1.0.0 → v2.0.0: No difference in 1 profile.\n")
 
 
 def test_a_comment_has_its_limit_and_says_what_is_missing(compare: Callable[[Trees, Trees], Comparison]) -> None:

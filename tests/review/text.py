@@ -121,7 +121,7 @@ def markdown(
     base: Revision, head: Revision, comparison: Comparison, notes: list[str], *, limit: int = COMMENT_LIMIT
 ) -> str:
     """Write what fits into `limit` characters of a pull request's comment: the summary, a table, the diffs folded."""
-    lines = [f"### What this changes in generated projects: {title(base, head)}", "", sentence(comparison)]
+    lines = ["### What this changes in generated projects", "", f"{title(base, head)}: {sentence(comparison)}"]
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     if not comparison.changes:
         return "\n".join(lines) + "\n"
