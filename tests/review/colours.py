@@ -43,8 +43,8 @@ LANGUAGES = {
 
 Span = tuple[int, int]
 
-# Fewer common words than this, and marks would only be noise.
-_ALIKE = 0.4
+# With a smaller share of common words, marks would only be noise.
+_ALIKE = 0.5
 # Comparing takes the square of the number of words.
 _MANY = 3000
 
@@ -94,7 +94,9 @@ def changed_words(old: Sequence[str], new: Sequence[str]) -> tuple[list[list[Spa
     if not before or not after or len(before) + len(after) > _MANY:
         return nothing
     matcher = SequenceMatcher(None, before, after, autojunk=False)
-    if matcher.ratio() < _ALIKE:
+    # Signs and spaces are alike in any two texts.
+    common = sum(before[block.a + n].isalnum() for block in matcher.get_matching_blocks() for n in range(block.size))
+    if common < _ALIKE * min(sum(map(str.isalnum, words)) for words in (before, after)):
         return nothing
     changes = [opcode for opcode in matcher.get_opcodes() if opcode[0] != "equal"]
     return (

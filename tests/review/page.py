@@ -66,12 +66,12 @@ def blocks(change: Change, hunk: Hunk) -> Iterator[Markup]:
         lines = []
         for line, html in block:
             if unchanged:
-                lines.append(f'<div class="l c o" data-n="{line.old}">{html}</div>')
-                lines.append(f'<div class="l c n" data-n="{line.new}">{html}</div>')
+                lines.append(f'<div class="row c o" data-n="{line.old}">{html}</div>')
+                lines.append(f'<div class="row c n" data-n="{line.new}">{html}</div>')
             else:
                 side, number = ("o", line.old) if line.kind == "-" else ("n", line.new)
-                lines.append(f'<div class="l {side}" data-n="{number}">{html}</div>')
-        yield Markup(f'<div class="b{" alone" if alone else ""}">{"".join(lines)}</div>')  # noqa: S704 - escaped in colours
+                lines.append(f'<div class="row {side}" data-n="{number}">{html}</div>')
+        yield Markup(f'<div class="block{" alone" if alone else ""}">{"".join(lines)}</div>')  # noqa: S704 - escaped in colours
 
 
 def write(base: Revision, head: Revision, comparison: Comparison, notes: list[str]) -> str:
@@ -99,7 +99,7 @@ def write(base: Revision, head: Revision, comparison: Comparison, notes: list[st
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         syntax={
-            "light": Markup(colours.style(".l", colours.LIGHT)),  # noqa: S704 - Pygments' own
-            "dark": Markup(colours.style(".l", colours.DARK)),  # noqa: S704 - Pygments' own
+            "light": Markup(colours.style(".row", colours.LIGHT)),  # noqa: S704 - Pygments' own
+            "dark": Markup(colours.style(".row", colours.DARK)),  # noqa: S704 - Pygments' own
         },
     )

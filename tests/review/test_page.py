@@ -89,7 +89,7 @@ def test_it_needs_no_network() -> None:
 
 def test_every_line_stands_on_its_side_with_its_number() -> None:
     text = write(SMALL)
-    rows = re.findall(r'<div class="l (.*?)" data-n="(\d+)">(.*?)</div>', text)
+    rows = re.findall(r'<div class="row (.*?)" data-n="(\d+)">(.*?)</div>', text)
     sides = [(side, number, re.sub(r"<[^>]+>", "", html)) for side, number, html in rows]
     assert sides[:7] == [
         ("c o", "1", "before"),
@@ -195,7 +195,7 @@ OVERFLOW = ask("document.documentElement.scrollWidth - innerWidth")
 # The place of the first removed line and of the first added one: left, and top against the other.
 SIDES = ask(
     "(() => { const place = (selector) => document.querySelector(selector).getBoundingClientRect();"
-    " const [o, n] = [place('.l.o:not(.c)'), place('.l.n:not(.c)')];"
+    " const [o, n] = [place('.row.o:not(.c)'), place('.row.n:not(.c)')];"
     " return { apart: n.left > o.left, level: n.top === o.top }; })()"
 )
 
@@ -247,15 +247,26 @@ def test_both_sides_are_level_and_one_column_is_enough_for_a_narrow_window(
 ) -> None:
     wide = browse(SMALL, [SIDES, OVERFLOW, {"press": "u"}, SIDES])["answers"]
     assert wide == [{"apart": True, "level": True}, 0, {"apart": False, "level": False}]
-    narrow = browse(SMALL, [SIDES, OVERFLOW, ask("document.querySelector('.l.c.o').checkVisibility()")], width=360)
+    narrow = browse(SMALL, [SIDES, OVERFLOW, ask("document.querySelector('.row.c.o').checkVisibility()")], width=360)
     assert narrow["answers"] == [{"apart": False, "level": False}, 0, False]
 
 
 def test_it_follows_the_system_in_light_and_dark(browse: Callable[..., dict[str, Any]]) -> None:
-    colour = ask("[document.body, document.querySelector('.l.n')].map((e) => getComputedStyle(e).backgroundColor)")
+    colour = ask("[document.body, document.querySelector('.row.n')].map((e) => getComputedStyle(e).backgroundColor)")
     light, dark = (browse(SMALL, [colour], scheme=scheme)["answers"][0] for scheme in ("light", "dark"))
     assert light == ["rgb(255, 255, 255)", "rgb(255, 255, 255)"]
     assert dark == ["rgb(13, 17, 23)", "rgb(13, 17, 23)"]
+
+
+def test_no_colour_of_code_is_taken_for_a_part_of_the_page(browse: Callable[..., dict[str, Any]]) -> None:
+    # Pygments calls a plain value of YAML "l", and other things by as short names.
+    odd = ask(
+        "[...new Set([...document.querySelectorAll('.row span')].filter((e) => getComputedStyle(e).display !== 'inline'"
+        " || getComputedStyle(e).position !== 'static' || getComputedStyle(e, '::before').content !== 'none')"
+        ".map((e) => e.className))]"
+    )
+    told = browse(compared(change("x.yml", hunk("+a: plain", '+b: [1, "two"]  # three'))), [odd])
+    assert told["answers"] == [[]]
 
 
 def test_three_thousand_files_open_quickly_and_folded(browse: Callable[..., dict[str, Any]]) -> None:
