@@ -27,7 +27,7 @@ CHROMIUM = "153.0.0"
 
 BASE, HEAD = Revision("v1.0.0"), Revision("working tree")
 PROFILES = ("one", "two", "three")
-LONG = "a line that is much too long for a narrow window, " * 8
+LONG = "a line that is much too long for a narrow window, " * 8 + "x" * 300
 
 
 def hunk(*lines: str, profiles: tuple[str, ...] = PROFILES, variant_of: tuple[str, ...] = ()) -> Hunk:
@@ -54,7 +54,7 @@ def compared(*changes: Change) -> Comparison:
 SMALL = compared(
     change(
         "infra/bin/deploy",
-        hunk(" before", "-port=80", "+port=8080", "+" + LONG, " after"),
+        hunk(" before", "-port=80", "-gone", "+port=8080", "+" + LONG, " after"),
         hunk(" before", "-x", "+y", profiles=("two",)),
     ),
     change(
@@ -91,13 +91,14 @@ def test_every_line_stands_on_its_side_with_its_number() -> None:
     text = write(SMALL)
     rows = re.findall(r'<div class="row (.*?)" data-n="(\d+)">(.*?)</div>', text)
     sides = [(side, number, re.sub(r"<[^>]+>", "", html)) for side, number, html in rows]
-    assert sides[:7] == [
+    assert sides[:8] == [
         ("c o", "1", "before"),
         ("c n", "1", "before"),
         ("o", "2", "port=80"),
+        ("o", "3", "gone"),
         ("n", "2", "port=8080"),
         ("n", "3", LONG),
-        ("c o", "3", "after"),
+        ("c o", "4", "after"),
         ("c n", "4", "after"),
     ]
 
@@ -191,7 +192,11 @@ WHERE = ask(
 OPEN = ask("[...document.querySelectorAll('.file')].map((file) => file.open)")
 FILES = ask("[...document.querySelectorAll('.file')].filter((file) => !file.hidden).map((file) => file.dataset.number)")
 HUNKS = ask("[...document.querySelectorAll('.file:not([hidden]) .hunk:not([hidden])')].length")
-OVERFLOW = ask("document.documentElement.scrollWidth - innerWidth")
+# How far the window, or a line that nobody could read to its end, is too wide.
+OVERFLOW = ask(
+    "Math.max(...[document.documentElement, ...document.querySelectorAll('.row')].map("
+    "(e) => e.checkVisibility() ? e.scrollWidth - e.clientWidth : 0))"
+)
 # The place of the first removed line and of the first added one: left, and top against the other.
 SIDES = ask(
     "(() => { const place = (selector) => document.querySelector(selector).getBoundingClientRect();"
