@@ -24,6 +24,9 @@ PROJECT ?=
 TO ?=
 ARGS ?=
 FULL ?=
+# Options of `make diff`; see its comment.
+BASE ?=
+HEAD ?=
 
 .PHONY: help
 help: ## Print this list
@@ -54,6 +57,13 @@ update-check: $(NEW_VENV)/.installed ## Tell what an update would do: make updat
 .PHONY: test
 test: $(VENV)/.installed ## Run the tests that need no running servers
 	$(PY) -m pytest -n auto -m 'not live' $(ARGS)
+
+# BASE=rev   what to compare with: a commit, branch, tag or release (default: the newest release)
+# HEAD=rev   what is compared (default: the working tree, uncommitted changes included)
+# ARGS='…'   --quiet prints the summary alone, --profile NAME renders one profile; more in ARGS=--help
+.PHONY: diff
+diff: $(VENV)/.installed ## Show what generated projects gain and lose: make diff [BASE=v1.2.3] [HEAD=branch] [ARGS=--quiet]
+	@$(PY) -m tests.review --base '$(BASE)' --head '$(HEAD)' $(ARGS)
 
 # FULL=1 runs further cases too, repeats what is measured until the figures mean something, and records them in
 # docs/measured.md. Three at a time on two cores: half of their time they wait for servers.
@@ -100,7 +110,7 @@ golden: $(VENV)/.installed ## Write the golden projects anew; read their diff be
 
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the generated parts of docs/ anew
-	$(PY) docs/generate.py
+	$(PY) -m docs.generate
 
 .PHONY: pins
 pins: $(VENV)/.installed ## Fill in the digests of images in extensions/pins.toml

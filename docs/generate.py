@@ -1,9 +1,13 @@
-"""Write `docs/questions.md` from `copier.yml` (`make docs`), so that the reference cannot drift from the questions."""
+"""Write what can be generated of docs/ (`make docs`), so that it cannot drift from what it describes.
+
+`questions.md` comes from `copier.yml`; `gallery.md`, in a module of its own, from what the template renders.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +87,11 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
+    from docs import gallery
+
     TARGET.write_text(page((ROOT / "copier.yml").read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        text = gallery.page(gallery.rendered(Path(folder)))
+    gallery.TARGET.write_text(text, encoding="utf-8")
+    print(f"{gallery.TARGET.relative_to(ROOT)} written", file=sys.stderr)

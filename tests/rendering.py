@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE_PATHS = ["copier.yml", "extensions", "migrations", "template"]
 
 
-def copy_template(destination: Path) -> Path:
+def copy_template(destination: Path, root: Path = ROOT) -> Path:
     """Copy the template into a folder without Git: rendering from there takes a fraction of the time."""
     destination.mkdir(parents=True, exist_ok=True)
     for name in TEMPLATE_PATHS:
-        source = ROOT / name
+        source = root / name
         if source.is_dir():
             shutil.copytree(source, destination / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         else:

@@ -9,11 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from docs import gallery
 from tests import golden, rendering
 from tests.docs import reading
 from tests.tooling import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ROOT = rendering.ROOT
@@ -67,3 +69,7 @@ def test_the_reference_of_questions_is_fresh() -> None:
     show = "import pathlib, generate; print(generate.page(pathlib.Path('../copier.yml').read_text()), end='')"
     page = run([sys.executable, "-c", show], cwd=ROOT / "docs").stdout
     assert page == before, "run `make docs`"
+
+
+def test_the_gallery_is_fresh(rendered: Callable[[str], Path]) -> None:
+    assert gallery.page(rendered) == gallery.TARGET.read_text(encoding="utf-8"), "run `make docs`"

@@ -22,6 +22,11 @@ _MACHINE = re.compile(r"^_(commit|src_path): .*\n", re.MULTILINE)
 def render(source: Path, name: str, destination: Path) -> Path:
     """Render a golden project into an empty folder outside of any repository."""
     rendering.render(source, destination, profiles.PROFILES[name])
-    answers = destination / ".copier-answers.yml"
-    answers.write_text(_MACHINE.sub("", answers.read_text(encoding="utf-8")), encoding="utf-8")
+    forget_origin(destination)
     return destination
+
+
+def forget_origin(project: Path) -> None:
+    """Take out of a project where it was made from."""
+    answers = project / ".copier-answers.yml"
+    answers.write_text(_MACHINE.sub("", answers.read_text(encoding="utf-8")), encoding="utf-8")

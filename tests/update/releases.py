@@ -41,13 +41,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @cache
-def releases() -> dict[str, str]:
-    """Return the commits of all releases by version, oldest first; without any, the last commit stands for one."""
-    log = git(rendering.ROOT, "log", "--reverse", "--format=%H %s")
+def releases(revision: str = "HEAD", root: Path = rendering.ROOT) -> dict[str, str]:
+    """Return the commits of a revision's releases by version, oldest first; without any, it stands for one itself."""
+    log = git(root, "log", "--reverse", "--format=%H %s", revision)
     found = re.findall(r"^([0-9a-f]{40}) release: (v\d+\.\d+\.\d+)$", log, re.MULTILINE)
     # The pattern finds (commit, version).
     versions = {version: commit for commit, version in found}
-    return versions or {"v0.0.0": git(rendering.ROOT, "rev-parse", "HEAD")}
+    return versions or {"v0.0.0": git(root, "rev-parse", revision)}
 
 
 def number(version: str) -> tuple[int, ...]:
