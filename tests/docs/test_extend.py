@@ -65,8 +65,9 @@ def test_every_example_is_in_a_file_that_the_table_names() -> None:
     table = (rendering.ROOT / "docs/extend.md").read_text(encoding="utf-8").partition("\n## ")[0]
     assert len(examples()) == 22
     for file in examples():
-        parts = {Path(file).name, Path(file).parent.name, str(Path(file).parent)}
-        assert any(part in table for part in parts if part not in {"infra", "custom", "."}) or "workflow" in file, file
+        path = Path(file)
+        places = [path.name, "SERVICE" + path.suffix, *(f"{parent}/" for parent in path.parents)]
+        assert any(place in table for place in places if place not in {"./", "infra/", "infra/custom/"}), file
 
 
 def test_every_folder_of_the_projects_own_is_in_the_table_of_ownership() -> None:
