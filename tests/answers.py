@@ -25,7 +25,17 @@ RUNBOOKS = (
 # What a person can run in infra/bin.
 PROGRAMS = (
     *("check", "check-image", "conformance", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack"),
-    *("record-images", "remote", "rollback", "scan-image", "server-alarms", "smoke", "status", "try", "update-standard"),
+    *(
+        "record-images",
+        "remote",
+        "rollback",
+        "scan-image",
+        "server-alarms",
+        "smoke",
+        "status",
+        "try",
+        "update-standard",
+    ),
 )
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
@@ -79,7 +89,15 @@ ALWAYS = {
     "infra/copier.txt",
     *(
         f"infra/custom/{name}"
-        for name in ("README.md", "compose.yml", "conformance.yml", "maintenance.html", "schema.conf", "smoke.conf", "test")
+        for name in (
+            "README.md",
+            "compose.yml",
+            "conformance.yml",
+            "maintenance.html",
+            "schema.conf",
+            "smoke.conf",
+            "test",
+        )
     ),
     "infra/deploy.conf",
     "infra/docker-bake.hcl",

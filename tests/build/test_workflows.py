@@ -340,7 +340,9 @@ def test_without_a_token_an_update_is_a_warning(rendered: Callable[[str], Path],
     assert run_shell(propose, tmp_path, UPDATE_TOKEN="x").stdout == "propose prepared\n"
 
 
-@pytest.mark.parametrize(("version", "words"), [("", "prepare prepared"), ("v1.2.3; id", "prepare prepared --to v1.2.3; id")])
+@pytest.mark.parametrize(
+    ("version", "words"), [("", "prepare prepared"), ("v1.2.3; id", "prepare prepared --to v1.2.3; id")]
+)
 def test_a_version_reaches_the_script_as_one_word(
     rendered: Callable[[str], Path], tmp_path: Path, version: str, words: str
 ) -> None:
@@ -348,7 +350,8 @@ def test_a_version_reaches_the_script_as_one_word(
     script = tmp_path / "infra/bin/update-standard"
     script.parent.mkdir(parents=True)
     script.write_text(
-        '#!/bin/sh\necho "$# $*" >&2\nmkdir prepared\nprintf "update=yes\\ntitle=x\\n" >prepared/facts\necho body >prepared/body.md\n',
+        '#!/bin/sh\necho "$# $*" >&2\nmkdir prepared\nprintf "update=yes\\ntitle=x\\n" >prepared/facts\n'
+        "echo body >prepared/body.md\n",
         encoding="utf-8",
     )
     script.chmod(0o755)

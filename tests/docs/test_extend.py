@@ -1,4 +1,4 @@
-"""docs/extend.md: every example, taken from the page and applied to a project, does what it says, and survives updates."""
+"""docs/extend.md: every example, taken from the page and applied to a project, works, and survives updates."""
 
 from __future__ import annotations
 
@@ -58,7 +58,12 @@ def apply(project: Path, *patterns: str) -> list[str]:
     return chosen
 
 
-COMPOSE = (r"infra/custom/(compose|services/)", r"infra/custom/\w+\.(env|conf)$", r"\.env\.example", r"infra/custom/test$")
+COMPOSE = (
+    r"infra/custom/(compose|services/)",
+    r"infra/custom/\w+\.(env|conf)$",
+    r"\.env\.example",
+    r"infra/custom/test$",
+)
 
 
 def test_every_example_is_in_a_file_that_the_table_names() -> None:
@@ -73,7 +78,9 @@ def test_every_example_is_in_a_file_that_the_table_names() -> None:
 def test_every_folder_of_the_projects_own_is_in_the_table_of_ownership() -> None:
     """What Copier never touches is what the documents say is yours."""
     settings = yaml.safe_load((rendering.ROOT / "copier.yml").read_text(encoding="utf-8"))["_skip_if_exists"]
-    pages = "".join((rendering.ROOT / f"docs/{page}").read_text(encoding="utf-8") for page in ("update.md", "extend.md"))
+    pages = "".join(
+        (rendering.ROOT / f"docs/{page}").read_text(encoding="utf-8") for page in ("update.md", "extend.md")
+    )
     for pattern in settings:
         name = re.sub(r"/?\*\*$|\.\*$", "", pattern)
         short = name.removeprefix("infra/").removeprefix("ansible/").removeprefix("terraform/")
@@ -215,7 +222,8 @@ def test_terraform_accepts_values_resources_and_overrides(make_project: Callable
     shown = (
         'mock_provider "hcloud" {}\nrun "own" {\n  command = plan\n'
         '  assert {\n    condition     = var.volume_sizes.production == 80\n    error_message = "size"\n  }\n'
-        '  assert {\n    condition     = hcloud_placement_group.shop.type == "spread"\n    error_message = "group"\n  }\n}\n'
+        '  assert {\n    condition     = hcloud_placement_group.shop.type == "spread"\n'
+        '    error_message = "group"\n  }\n}\n'
     )
     (folder / "tests/own.tftest.hcl").write_text(shown, encoding="utf-8")
     terraform(folder, "test", "-no-color", "-filter=tests/own.tftest.hcl")
@@ -234,7 +242,16 @@ def test_ansible_takes_values_and_playbooks(make_project: Callable[[str], Path],
         told = run([require("ansible-inventory"), "--host", host], cwd=folder, env=environment).stdout
         # Without the playbook's folder, group_vars stand beside the playbook; the inventory alone does not see them.
         told = run(
-            [require("ansible"), host, "-c", "local", "-m", "debug", "-a", "msg={{ automatic_reboot_time }}/{{ swap_file_mb }}"],
+            [
+                require("ansible"),
+                host,
+                "-c",
+                "local",
+                "-m",
+                "debug",
+                "-a",
+                "msg={{ automatic_reboot_time }}/{{ swap_file_mb }}",
+            ],
             cwd=folder,
             env={**environment, "ANSIBLE_LOCALHOST_WARNING": "false"},
         ).stdout
@@ -281,7 +298,7 @@ def test_the_examples_of_the_folders_own_note_are_accepted(
     """infra/custom/README.md, which every project has."""
     project = make_project({"caddy": "default", "nginx": "nginx"}[proxy])
     custom = project / "infra/custom"
-    blocks = [block for block in reading.blocks(custom / "README.md")]
+    blocks = reading.blocks(custom / "README.md")
     shutil.rmtree(custom / proxy, ignore_errors=True)
     (custom / proxy).mkdir()
     suffix, language = {"caddy": ("caddy", "caddyfile"), "nginx": ("conf", "nginx")}[proxy]

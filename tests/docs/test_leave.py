@@ -99,7 +99,7 @@ def test_who_left_can_come_back(tmp_path: Path) -> None:
 def test_renovate_accepts_the_configuration(page: str, tmp_path: Path) -> None:
     file = tmp_path / "renovate.json5"
     file.write_text(renovate(page), encoding="utf-8")
-    validate = [require("check-jsonschema"), "--builtin-schema", "vendor.renovate", file]
+    validate: list[str | Path] = [require("check-jsonschema"), "--builtin-schema", "vendor.renovate", file]
     run(validate)
     file.write_text(renovate(page).replace("extends:", "extends: 7, other:"), encoding="utf-8")
     assert run(validate, check=False).returncode == 1

@@ -123,7 +123,7 @@ class Pulls:
         first, last = comment.get("start_line", comment["line"]), comment["line"]
         for start, count in re.findall(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", text, re.MULTILINE):
             if int(start) <= first <= last < int(start) + int(count or 1):
-                return comment["side"] == comment.get("start_side", "RIGHT") == "RIGHT"
+                return {comment["side"], comment.get("start_side", "RIGHT")} == {"RIGHT"}
         return False
 
 

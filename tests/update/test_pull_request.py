@@ -358,7 +358,9 @@ def test_a_prepared_commit_that_is_not_one_step_from_here_is_refused(shop: Shop,
     for message in ("One", "Two"):
         releases.commit(shop.path, message)
     releases.git(shop.path, "update-ref", "refs/bundled/update-standard", "HEAD")
-    releases.git(shop.path, "bundle", "create", "--quiet", str(prepared / "update.bundle"), "refs/bundled/update-standard")
+    releases.git(
+        shop.path, "bundle", "create", "--quiet", str(prepared / "update.bundle"), "refs/bundled/update-standard"
+    )
     forged = releases.git(shop.path, "rev-parse", "HEAD")
     releases.git(shop.path, "switch", "--quiet", "main")
     facts = prepared / "facts"
@@ -369,13 +371,15 @@ def test_a_prepared_commit_that_is_not_one_step_from_here_is_refused(shop: Shop,
     assert shop.pulls.branch(BRANCH) == ""
 
 
-def test_a_changelog_of_any_length_fits(shop: Shop, tmp_path: Path) -> None:
+def test_a_changelog_of_any_length_fits(shop: Shop) -> None:
     releases.git(shop.template, "switch", "--quiet", "--create", "long", releases.NEXT)
     try:
         changelog = shop.template / "CHANGELOG.md"
         entries = "\n".join(f"- A change, number {number}, of which there are many." for number in range(3000))
         text = changelog.read_text(encoding="utf-8")
-        changelog.write_text(text.replace("## [0.4.0]", f"## [101.0.0] - 2030-01-01\n\n### Added\n\n{entries}\n\n## [0.4.0]"))
+        changelog.write_text(
+            text.replace("## [0.4.0]", f"## [101.0.0] - 2030-01-01\n\n### Added\n\n{entries}\n\n## [0.4.0]")
+        )
         releases.commit(shop.template, "Say a lot")
         releases.git(shop.template, "tag", "v101.0.0")
         shop.update("--to", "v101.0.0")
