@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pins
 import pytest
 import yaml
 
@@ -621,3 +622,8 @@ def test_rego_is_formatted_and_strict(rendered: Callable[[str], Path]) -> None:
     opa = require("opa", version_args=("version",))
     assert run([opa, "fmt", "--list", policy]).stdout == ""
     run([opa, "check", "--strict", policy])
+
+
+def test_the_image_is_of_the_version_that_the_tests_run() -> None:
+    tools = (rendering.ROOT / ".ci/tools.env").read_text(encoding="utf-8")
+    assert f"OPA_VERSION=v{pins.load()['images']['opa']['tag'].removesuffix('-static')}\n" in tools

@@ -135,6 +135,9 @@ def test_an_update_becomes_a_pull_request_that_says_what_a_reviewer_asks(shop: S
     assert "`infra/bin/check` passes." in checks
     assert re.search(r"^secrets\n  passed in", checks, re.MULTILINE)
     assert "## To decide" not in body
+    # v0.4.0 asks which volumes are backed up.
+    asked = body.partition("## New questions")[2].partition("\n## ")[0]
+    assert re.findall(r"^- `(\w+):", asked, re.MULTILINE) == ["backup_volumes"]
     assert shop.pulls.comments(1) == []
     # The branch is the update and nothing else, and the project's own edit is in it.
     assert shop.pulls.git("rev-list", "--count", f"main..{BRANCH}").strip() == "1"
@@ -180,7 +183,8 @@ def test_a_conflict_is_a_draft_with_both_sides_one_click_away(shop: Shop, tmp_pa
     proposed = shop.proposed(RUNBOOK)
     [first] = [number for number, line in enumerate(proposed.splitlines(), 1) if line == "<<<<<<< before updating"]
     assert re.search(rf"- \[ \] `{re.escape(RUNBOOK)}`, lines {first} to \d+", pull["body"])
-    assert "this project's side of each conflict" in pull["body"]
+    # The checks read files without markers.
+    assert "`infra/bin/check` passes.\nIt was run with this project's side of each conflict." in pull["body"]
     # Either suggestion leaves a file without markers, with that side and with whatever else the template changed.
     keep, take = shop.pulls.comments(1)
     assert applied(proposed, keep) == untouched
