@@ -24,8 +24,18 @@ RUNBOOKS = (
 
 # What a person can run in infra/bin.
 PROGRAMS = (
-    *("check", "check-image", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack", "record-images"),
-    *("remote", "rollback", "scan-image", "server-alarms", "smoke", "status", "try"),
+    *("check", "check-image", "conformance", "deploy", "entry", "fetch", "logs", "maintenance", "migrate", "pack"),
+    *(
+        "record-images",
+        "remote",
+        "rollback",
+        "scan-image",
+        "server-alarms",
+        "smoke",
+        "status",
+        "try",
+        "update-standard",
+    ),
 )
 # Those that one way of reaching a server needs.
 DELIVERY_PROGRAMS = {"firewall_rule": ("firewall",), "self_hosted_runner": (), "server_pull": ("order", "pull")}
@@ -66,16 +76,28 @@ ALWAYS = {
     ".github/workflows/build.yml",
     ".github/workflows/deploy.yml",
     ".github/workflows/infra.yml",
+    ".github/workflows/update-standard.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
     "Dockerfile.api",
     *(f"docs/runbooks/{name}.md" for name in RUNBOOKS),
     "infra/README.md",
-    *(f"infra/bin/{name}" for name in ("change.sh", "lib.sh", "server.sh")),
+    *(f"infra/bin/{name}" for name in ("change.sh", "lib.sh", "server.sh", "tools.sh")),
     "infra/check.env",
+    "infra/conformance/rules.rego",
+    "infra/conformance/rules.yml",
+    "infra/copier.txt",
     *(
         f"infra/custom/{name}"
-        for name in ("README.md", "compose.yml", "maintenance.html", "schema.conf", "smoke.conf", "test")
+        for name in (
+            "README.md",
+            "compose.yml",
+            "conformance.yml",
+            "maintenance.html",
+            "schema.conf",
+            "smoke.conf",
+            "test",
+        )
     ),
     "infra/deploy.conf",
     "infra/docker-bake.hcl",
@@ -137,6 +159,13 @@ def front_ends(answers: dict[str, Any]) -> list[str]:
     return [name for name in re.split(r"[ ,]+", answers["frontends"]) if name]
 
 
+def own_services(answers: dict[str, Any]) -> list[str]:
+    """Name the services that infra/custom/services/ can add to."""
+    worker = ["worker"] if answers["worker"] else []
+    database = [] if answers.get("database") == "managed" else ["postgres"]
+    return ["api", *front_ends(answers), *worker, *database, answers["proxy"]]
+
+
 def terraform_files(answers: dict[str, Any]) -> set[str]:
     """Name the files of Terraform."""
     if answers.get("provisioning") not in {"terraform", "terraform_ansible"}:
@@ -172,6 +201,7 @@ def expected_files(answers: dict[str, Any]) -> set[str]:
             if (answers.get("backup_method"), answers.get("backup_target")) == ("pg_dump_restic", "s3")
             else []
         ),
+        *(f"infra/custom/services/{name}.yml" for name in own_services(answers)),
         *([".github/actionlint.yaml"] if answers["delivery"] == "self_hosted_runner" else []),
         *terraform_files(answers),
         *(["Dockerfile.worker"] if answers["worker"] else []),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 # What Copier needs of this repository.
-TEMPLATE_PATHS = ["copier.yml", "extensions", "migrations", "template"]
+TEMPLATE_PATHS = ["copier.yml", "extensions", "migrations", "requirements", "template"]
 
 
 def copy_template(destination: Path, root: Path = ROOT) -> Path:

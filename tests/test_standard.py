@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "standard.md"
 
 # How many rules each section of the standard has. A rule that is dropped from the table fails here.
-RULES_BY_SECTION = {1: 6, 2: 4, 3: 7, 4: 3, 5: 6, 6: 3, 7: 3, 8: 3, 9: 3}
+RULES_BY_SECTION = {1: 6, 2: 4, 3: 7, 4: 3, 5: 6, 6: 3, 7: 3, 8: 3, 9: 3, 10: 14}
 # Subjects of work that is still to come; no other excuse is accepted.
 PLANNED_SUBJECTS = {"deploys", "servers", "backups", "topologies"}
 

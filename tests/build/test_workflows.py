@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests import rendering
 from tests.build.conftest import commit
 from tests.build.test_check import CHECKS
 from tests.tooling import run
@@ -288,3 +289,89 @@ def test_a_build_goes_on_to_staging_only_when_it_is_told_to(rendered: Callable[[
     assert staging["if"] == "vars.DEPLOYS == 'on'"
     assert staging["needs"] == "record"
     assert staging["permissions"] == {"actions": "write"}
+
+
+# ----- Updates of the template ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", [*DELIVERIES, "minimal"])
+def test_whoever_runs_the_templates_code_may_change_nothing(rendered: Callable[[str], Path], profile: str) -> None:
+    content = workflow(rendered(profile), "update-standard")
+    assert content["permissions"] == {}
+    assert content["jobs"].keys() == {"prepare", "propose"}
+    for job in content["jobs"].values():
+        assert job["permissions"] == {"contents": "read"}
+        # Not inside anybody's admin network, whichever way a server is reached.
+        assert job["runs-on"] == "ubuntu-24.04"
+        assert job["timeout-minutes"] <= 30
+    tokens = {
+        job: [found["name"] for name, found in steps(content) if name == job and "UPDATE_TOKEN" in str(found)]
+        for job in content["jobs"]
+    }
+    assert tokens == {"prepare": [], "propose": ["Open or refresh the pull request"]}
+    assert "copier" not in str(content["jobs"]["propose"]).lower()
+    for _, found in steps(content):
+        assert "${{" not in found.get("run", ""), "what comes from outside reaches a script by its environment only"
+        if "actions/checkout" in found.get("uses", ""):
+            assert found["with"]["persist-credentials"] is False
+
+
+def test_copier_is_installed_in_the_versions_that_the_template_is_tested_with(rendered: Callable[[str], Path]) -> None:
+    text = (rendered("default") / "infra/copier.txt").read_text(encoding="utf-8")
+    lock = (rendering.ROOT / "requirements/copier.txt").read_text(encoding="utf-8")
+    pattern = re.compile(r"^([\w.-]+==\S+|    --hash=sha256:[0-9a-f]{64})", re.MULTILINE)
+    assert pattern.findall(text) == pattern.findall(lock)
+    assert "copier==" in text
+    assert "copier-template-extensions==" in text
+    install = step(workflow(rendered("default"), "update-standard"), "Install Copier")["run"]
+    assert "--require-hashes --requirement infra/copier.txt" in install
+
+
+def test_without_a_token_an_update_is_a_warning(rendered: Callable[[str], Path], tmp_path: Path) -> None:
+    project = rendered("default")
+    propose = step(workflow(project, "update-standard"), "Open or refresh the pull request")
+    told = run_shell(propose, tmp_path, UPDATE_TOKEN="")
+    assert told.returncode == 0
+    assert told.stdout.startswith("::warning::")
+    script = tmp_path / "infra/bin/update-standard"
+    script.parent.mkdir(parents=True)
+    script.write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    assert run_shell(propose, tmp_path, UPDATE_TOKEN="x").stdout == "propose prepared\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("", "prepare prepared"), ("v1.2.3; id", "prepare prepared --to v1.2.3; id")]
+)
+def test_a_version_reaches_the_script_as_one_word(
+    rendered: Callable[[str], Path], tmp_path: Path, version: str, words: str
+) -> None:
+    prepare = step(workflow(rendered("default"), "update-standard"), "Update a copy, and check it")
+    script = tmp_path / "infra/bin/update-standard"
+    script.parent.mkdir(parents=True)
+    script.write_text(
+        '#!/bin/sh\necho "$# $*" >&2\nmkdir prepared\nprintf "update=yes\\ntitle=x\\n" >prepared/facts\n'
+        "echo body >prepared/body.md\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    output, summary = tmp_path / "output", tmp_path / "summary"
+    env = {"GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(summary), "RUNNER_TEMP": str(tmp_path)}
+    told = run_shell(prepare, tmp_path, VERSION=version, **env)
+    assert told.stderr == f"{4 if version else 2} {words}\n"
+    assert output.read_text(encoding="utf-8") == "update=yes\n"
+    assert summary.read_text(encoding="utf-8") == "body\n"
+
+
+def test_an_update_that_touches_anything_is_checked_as_infrastructure(
+    rendered: Callable[[str], Path], project: Path, tmp_path: Path
+) -> None:
+    compare = step(workflow(rendered("default"), "infra"), "Compare with the base")
+    base = run(["git", "rev-parse", "HEAD"], cwd=project).stdout.strip()
+    # As when a conflict is in a document alone.
+    answers_file = project / ".copier-answers.yml"
+    answers_file.write_text(answers_file.read_text(encoding="utf-8") + "new: answer\n", encoding="utf-8")
+    commit(project)
+    output = tmp_path / "output"
+    assert run_shell(compare, project, BASE=base, GITHUB_OUTPUT=str(output)).returncode == 0
+    assert output.read_text(encoding="utf-8") == "infra=true\n"

@@ -211,4 +211,5 @@ def test_the_note_about_custom_names_every_file_that_is_there(rendered: Callable
         relative = path.relative_to(custom).as_posix()
         if path.is_file() and relative != "README.md":
             pattern = re.sub(r"^(caddy|nginx)/(?!other_sites)[^.]+", r"\1/<site>", relative)
+            pattern = re.sub(r"^services/[^.]+", "services/<service>", pattern)
             assert f"`{pattern}`" in text, relative

@@ -56,7 +56,7 @@ def serve(answer: Callable[[Request], Answer], address: str = "127.0.0.1") -> It
             if self.command != "HEAD":
                 self.wfile.write(told)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the base class's names
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 - the base class's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -169,7 +169,7 @@ def test_only_the_chosen_proxy_is_generated(proxy: str, tmp_path: Path) -> None:
     infra = programs.render(tmp_path, proxy=proxy, frontends="web admin")
     found = {str(path.relative_to(infra)) for path in infra.rglob("*") if path.is_file()}
     file = {"caddy": "Caddyfile", "nginx": "nginx.conf"}[proxy]
-    assert {name for name in found if re.search("caddy|nginx|Caddy", name)} == {file}
+    assert {name for name in found if re.search("caddy|nginx|Caddy", name)} == {file, f"custom/services/{proxy}.yml"}
 
 
 @pytest.mark.parametrize("proxy", programs.PROXIES)

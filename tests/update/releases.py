@@ -40,7 +40,6 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@cache
 def releases(revision: str = "HEAD", root: Path = rendering.ROOT) -> dict[str, str]:
     """Return the commits of a revision's releases by version, oldest first; without any, it stands for one itself."""
     log = git(root, "log", "--reverse", "--format=%H %s", revision)
