@@ -67,7 +67,7 @@ diff: $(VENV)/.installed ## Show what generated projects gain and lose: make dif
 
 # FULL=1 runs further cases too, repeats what is measured until the figures mean something, and records them in
 # docs/measured.md. Three at a time on two cores: half of their time they wait for servers.
-GATE := $(if $(FULL),,and not long)
+GATE := $(if $(FULL),,and not full)
 .PHONY: test-live
 test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab) [FULL=1]
 ifeq ($(ARGS),)

@@ -200,6 +200,19 @@ def test_a_run_is_started_with_inputs_that_the_workflow_has(rendered: Callable[[
             assert value in inputs[name].get("options", [value]), line
 
 
+def test_what_a_script_is_said_to_say_stands_in_one(rendered: Callable[[str], Path]) -> None:
+    project = rendered("default")
+    said = "".join(path.read_text(encoding="utf-8") for path in (project / "infra/bin").iterdir())
+    text = (project / "docs/runbooks/restore-database-backup.md").read_text(encoding="utf-8")
+    table = takewhile(
+        lambda line: line.startswith("| "), text.partition("| It says | Do |\n|---|---|\n")[2].splitlines()
+    )
+    sayings = [line.split(" | ")[0].removeprefix("| ") for line in table]
+    parts = [part.strip() for saying in sayings for part in re.split("[…,]", saying) if part.strip()]
+    assert len(parts) > len(sayings)
+    assert [part for part in parts if part not in said] == []
+
+
 @somewhere
 def test_placeholders_have_one_form_and_stand_alone(rendered: Callable[[str], Path], profile: str) -> None:
     for document, line in commands(rendered(profile)):

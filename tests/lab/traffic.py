@@ -128,11 +128,11 @@ class Client:
         with self.seen.lock:
             self.seen.requests += 1
             if counts and taken > self.seen.longest:
-                when = time.strftime("%X")
+                when = time.strftime("%X", time.gmtime())
                 self.seen.longest, self.seen.longest_was = taken, f"{when} {method} {self.host}{path.partition('?')[0]}"
             if problem:
                 self.seen.failed.append(
-                    f"{time.strftime('%X')} {method} {self.host}{path} after {taken:.2f} s: {problem}"
+                    f"{time.strftime('%X', time.gmtime())} {method} {self.host}{path} after {taken:.2f} s: {problem}"
                 )
         return None if problem else text
 
@@ -201,7 +201,7 @@ def traffic(site: Site, clients: int = CLIENTS, *, slow: bool = True) -> Iterato
             with seen.lock:
                 seen.conversations += not problem
                 if problem:
-                    seen.failed.append(f"{time.strftime('%X')} WebSocket: {problem}")
+                    seen.failed.append(f"{time.strftime('%X', time.gmtime())} WebSocket: {problem}")
 
     def visit(host: str, once: Callable[[Client], None]) -> None:
         client = Client(seen, site, host)

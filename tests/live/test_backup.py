@@ -9,12 +9,10 @@ import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -24,6 +22,7 @@ import pytest
 from tests.lab.backups import Bucket, bucket
 from tests.lab.client import fetch
 from tests.lab.figures import Figures
+from tests.lab.listener import Listener, listener
 from tests.lab.place import PREFIX
 from tests.lab.server import DEPLOY, Server
 from tests.lab.sftp import sftp_target
@@ -46,38 +45,6 @@ false, true, '')))[1] AS sum FROM pg_stat_user_tables WHERE relname <> 'later') 
 
 
 DUMP = ("pg_dump", "-Fc", "-Z0", "-U", "postgres", "shop")
-
-
-@dataclass
-class Listener:
-    """Whoever is told of backups: the paths that were asked for, with the text that came along."""
-
-    address: str = ""
-    heard: list[tuple[str, str]] = field(default_factory=list)
-
-
-@contextmanager
-def listener() -> Iterator[Listener]:
-    """Listen on this machine."""
-    made = Listener()
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            made.heard.append((self.path, self.rfile.read(length).decode()))
-            self.send_response(200)
-            self.end_headers()
-
-        do_GET = do_POST = answer  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        made.address = f"http://127.0.0.1:{server.server_port}"
-        yield made
-        server.shutdown()
 
 
 @dataclass

@@ -6,7 +6,6 @@ key, the password, the program.
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests import profiles, rendering
 from tests.docs import reading
 from tests.lab import backups, hosts
 from tests.lab.images import ensure
+from tests.lab.listener import Listener, listener
 from tests.lab.shell import run
 
 pytestmark = pytest.mark.live
@@ -51,39 +51,6 @@ def restic(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # n
     return backups.restic_binary(tmp_path_factory.mktemp("bin"))
 
 
-@dataclass
-class Told:
-    """Who is told: what was asked of it, and with which text."""
-
-    port: int = 0
-    heard: list[tuple[str, str]] = field(default_factory=list)
-
-
-@contextmanager
-def somebody() -> Iterator[Told]:
-    """A dead man's switch on this machine."""
-    told = Told()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.do_POST()
-
-        def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            told.heard.append((self.path, self.rfile.read(length).decode()))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:
-        told.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield told
-        server.shutdown()
-
-
 # ----- A host that is reached by SSH -----------------------------------------------------------------------------
 
 
@@ -96,7 +63,7 @@ class Kept:
     project: Path
     program: Path
     key: Path
-    told: Told
+    told: Listener
 
     @property
     def ssh(self) -> list[str]:
@@ -148,7 +115,7 @@ def kept(
     """A backup host, made by the runbook."""
     folder = tmp_path_factory.mktemp("kept")
     project = rendering.render(source, folder / "project", profiles.REQUIRED)
-    with hosts.internet() as net, somebody() as told:
+    with hosts.internet() as net, listener(net.gateway) as told:
         host = net.host("keeper", image="vps-bare:trixie")
         target = backups.Target(host.container, host.address, APP)
         first, put_line, *_ = blocks(project, "keeper")
@@ -165,10 +132,8 @@ def kept(
             on_machine(code, host, project)
         (install,) = blocks(project, "keeper", "install -m 0755 /root/bin/prune-backups")
         host.ssh("root", f"set -euo pipefail\n{install}", stdin=f"{PASSWORD}\n")
-        here = f"http://{net.gateway}:{told.port}"
-        host.ssh(
-            "root", f"printf 'PRUNE_PING_URL={here}/ok\\nPRUNE_FAIL_URL={here}/bad\\n' >> /etc/prune-backups/{APP}.conf"
-        )
+        urls = f"PRUNE_PING_URL={told.address}/ok\nPRUNE_FAIL_URL={told.address}/bad\n"
+        host.ssh("root", f"cat >> /etc/prune-backups/{APP}.conf", stdin=urls)
         yield made
 
 

@@ -153,7 +153,7 @@ def test_a_deploy_killed_at_any_step_leaves_a_serving_site_and_can_be_run_again(
     assert failures == {}
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_a_deploy_killed_at_any_moment_is_finished_by_the_same_command(
     serve: Callable[..., Server], pushed: Callable[..., str]
 ) -> None:

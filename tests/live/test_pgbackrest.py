@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests import profiles, rendering
 from tests.docs import reading
 from tests.lab.client import fetch
 from tests.lab.figures import Figures
+from tests.lab.listener import Listener, listener
 from tests.lab.place import PREFIX
 from tests.lab.server import DEPLOY, Server, environment_of
 from tests.lab.sftp import SftpTarget, sftp_target
@@ -36,39 +36,10 @@ FROM unnest(ARRAY['pgbench_accounts', 'pgbench_branches', 'pgbench_tellers', 'pg
 """
 
 
-class Pings:
-    """Whoever is told: a dead man's switch and a person, by HTTP."""
-
-    def __init__(self) -> None:
-        """Listen on a port of its own."""
-        self.heard: list[tuple[str, str]] = []
-        heard = self.heard
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-                heard.append((self.path, text))
-                self.send_response(204)
-                self.end_headers()
-
-            do_GET = do_POST = _answer  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def close(self) -> None:
-        """End."""
-        self._server.shutdown()
-
-
 class Shop:
     """A server with a database that is backed up, and where the backups go."""
 
-    def __init__(self, server: Server, target: SftpTarget, pings: Pings) -> None:
+    def __init__(self, server: Server, target: SftpTarget, pings: Listener) -> None:
         """Take what has been started."""
         self.server, self.target, self.pings = server, target, pings
         self.told = ""
@@ -169,16 +140,14 @@ def shop(source: Path, tmp_path_factory: pytest.TempPathFactory, pushed: Callabl
         server.release("first")
         server.deploy("first", "--new-database")
         target = held.enter_context(sftp_target(f"{name}_archive"))
-        pings = Pings()
-        held.callback(pings.close)
+        pings = held.enter_context(listener())
         made = Shop(server, target, pings)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", server.folder / "backup_key")
         run("chown", f"{DEPLOY}:{DEPLOY}", server.folder / "backup_key")
         target.admit((server.folder / "backup_key.pub").read_text(encoding="utf-8"))
         made.write("releases/first/infra/custom/known_hosts", target.known_hosts)
-        urls = (
-            f"BACKUP_PING_URL={pings.url}/backup\nBACKUP_FAIL_URL={pings.url}/fail\nDRILL_PING_URL={pings.url}/drill\n"
-        )
+        paths = {"BACKUP_PING_URL": "backup", "BACKUP_FAIL_URL": "fail", "DRILL_PING_URL": "drill"}
+        urls = "".join(f"{name}={pings.address}/{path}\n" for name, path in paths.items())
         made.write("backup.env", f"BACKUP_REPOSITORY={target.repository}\nBACKUP_PASSWORD=\n{urls}")
         made.told = server.script("backup", "--setup").stdout
         made.bench("--initialize", f"--scale={SCALE}", "--quiet")

@@ -137,9 +137,9 @@ def outside() -> Iterator[tuple[str, int]]:
     [
         ({}, "api"),
         # The scripts' own tests start these too.
-        pytest.param({"worker_health": "heartbeat"}, "api", marks=pytest.mark.long),
-        pytest.param({"dotnet_image": "alpine"}, "api-alpine", marks=pytest.mark.long),
-        pytest.param({"dotnet_image": "chiseled"}, "api-chiseled", marks=pytest.mark.long),
+        pytest.param({"worker_health": "heartbeat"}, "api", marks=pytest.mark.full),
+        pytest.param({"dotnet_image": "alpine"}, "api-alpine", marks=pytest.mark.full),
+        pytest.param({"dotnet_image": "chiseled"}, "api-chiseled", marks=pytest.mark.full),
     ],
     ids=["ubuntu", "heartbeat", "alpine", "chiseled"],
 )
@@ -196,7 +196,7 @@ def test_the_application_reads_and_writes_rows_but_cannot_change_the_schema(star
 
 
 @pytest.mark.parametrize(
-    "version", [pytest.param(15, marks=pytest.mark.long), pytest.param(17, marks=pytest.mark.long), 18]
+    "version", [pytest.param(15, marks=pytest.mark.full), pytest.param(17, marks=pytest.mark.full), 18]
 )
 def test_rows_outlive_their_container_in_every_major_version(start: Callable[..., Project], version: int) -> None:
     project = start({"worker": False, "postgres_version": version})

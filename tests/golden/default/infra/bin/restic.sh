@@ -39,10 +39,8 @@ restic_program() {
   echo "$program"
 }
 
-# What only reads takes no lock: a target without a free byte must still be read.
-reading=--no-lock
-
-# become_restic TARGET ARGUMENT…: for $limit seconds at most, if that is set. Secrets reach it by its environment, which other users cannot read, and never as arguments.
+# become_restic TARGET ARGUMENT…: for $limit seconds at most, if that is set. What restores says --no-lock: a target without a
+# free byte must still be read. Secrets reach it by its environment, which other users cannot read, and never as arguments.
 become_restic() {
   local target=$1 program ssh host port=22 options=()
   local with_key="-i $backup_key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=$infra/custom/known_hosts"
@@ -106,7 +104,7 @@ restic_or_fail() {
 records() {
   local listed limit
   limit=$(answer_seconds)
-  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots $reading --json </dev/null) || exit 1
+  listed=$(restic_or_fail 'the backups cannot be listed' "$1" snapshots --no-lock --json </dev/null) || exit 1
   jq -r '
     def tagged(prefix): .tags[] | select(startswith(prefix)) | ltrimstr(prefix);
     [.[] | select(.tags != null)]
@@ -139,7 +137,7 @@ choose_record() {
 
 # read_record TARGET: what was chosen, into $memory.
 read_record() {
-  restic_or_fail "record $id cannot be read" "$1" restore $reading --quiet "$id:$stored" --target "$memory" </dev/null >/dev/null
+  restic_or_fail "record $id cannot be read" "$1" restore --no-lock --quiet "$id:$stored" --target "$memory" </dev/null >/dev/null
   [ -s "$memory/about" ] && [ -s "$memory/facts" ] || fail "record $id is not whole: choose another one (infra/bin/restore --list)"
 }
 
@@ -155,7 +153,7 @@ compare_with_record() {
 
 # covered_volume TARGET NAME: the snapshot of a volume that the chosen backup covers; nothing when it covers none.
 covered_volume() {
-  restic_or_fail 'the backups cannot be listed' "$1" snapshots $reading --json |
+  restic_or_fail 'the backups cannot be listed' "$1" snapshots --no-lock --json |
     jq -r --arg record "$id" --arg paths "/$2.tar" '(.[] | select(.short_id == $record) | .tags) as $covered | .[] | select(.paths == [$paths]) | .short_id | select("of-\(.)" as $tag | $covered | index($tag))'
 }
 

@@ -227,18 +227,23 @@ in_background() {
 
 # lock TEXT [FILE]: held by the kernel until this process and everything that it started are gone.
 lock() {
-  local file=${2:-$state/lock} fd holder='' what=''
+  local file=${2:-$state/lock} fd holder what tries=0
   exec {fd}>>"$file"
-  if ! flock --nonblock "$fd"; then
-    read -r holder what <"$file.holder" || true
+  until flock --timeout 0.2 "$fd"; do
+    holder='' what=''
+    [ ! -f "$file.holder" ] || read -r holder what <"$file.holder" || true # just being written
     if [ -n "$holder" ] && [ -e "/proc/$holder/fd" ] && holds_lock "$holder" "$file"; then
       printf '%s: %s is under way (process %s)%s\n' "${0##*/}" "$what" "$holder" "$([ -n "${2:-}" ] || echo '. Follow it: infra/bin/logs deploy')" >&2
       exit 75
     fi
-    note 'what a killed run left behind is ended first'
-    end_orphans "$file"
-    flock --timeout 30 "$fd" || fail "the lock $file is held by a process that is not ours: fuser $file"
-  fi
+    # Whoever has only just got it needs a moment to write down who it is.
+    tries=$((tries + 1))
+    if [ "$tries" = 5 ]; then
+      note 'what a killed run left behind is ended first'
+      end_orphans "$file"
+    fi
+    [ "$tries" -lt 150 ] || fail "the lock $file is held by a process that is not ours: fuser $file"
+  done
   printf '%s %s\n' $$ "$1, since $(date -u +%FT%TZ)" >"$file.holder"
 }
 
