@@ -71,7 +71,7 @@ GATE := $(if $(FULL),,and not full)
 .PHONY: test-live
 test-live: $(VENV)/.installed ## Run the tests on real servers (first: .ci/install-tools --lab) [FULL=1]
 ifeq ($(ARGS),)
-	FULL='$(FULL)' $(PY) -m pytest -m 'live and not alone $(GATE)' -n 3 --dist loadfile --verbose
+	FULL='$(FULL)' $(PY) -m pytest -m 'live and not alone $(GATE)' -n 3 --dist loadfile --no-loadscope-reorder --verbose
 	FULL='$(FULL)' $(PY) -m pytest -m 'live and alone $(GATE)' --verbose
 else
 	FULL='$(FULL)' $(PY) -m pytest -m live --verbose $(ARGS)

@@ -23,6 +23,8 @@ def copy_template(destination: Path, root: Path = ROOT) -> Path:
     destination.mkdir(parents=True, exist_ok=True)
     for name in TEMPLATE_PATHS:
         source = root / name
+        if not source.exists():
+            continue
         if source.is_dir():
             shutil.copytree(source, destination / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         else:

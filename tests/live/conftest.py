@@ -21,6 +21,18 @@ __all__ = ["app_image", "engine", "figures", "image", "registry", "run_project",
 
 Render = Callable[[Mapping[str, Any]], Path]
 
+# Files whose tests take minutes, the longest first. A worker gets a whole file: one that began last would run alone.
+LONGEST_FIRST = (
+    *("test_ansible", "test_backup", "test_deploy", "test_faults", "test_hosts", "test_topology", "test_pipeline"),
+    *("test_audit", "test_followed", "test_upgrade", "test_update", "test_pgbackrest", "test_server_lost"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long files begin first (`make test-live` keeps this order among its workers)."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture
 def render(source: Path, tmp_path: Path) -> Callable[[Mapping[str, Any]], Path]:

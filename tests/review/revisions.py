@@ -93,14 +93,15 @@ def template(revision: Revision, destination: Path, root: Path = rendering.ROOT)
         return rendering.copy_template(destination, root)
     repository = pygit2.Repository(str(root))
     tree = repository[revision.commit].peel(pygit2.Commit).tree
-    missing = [name for name in rendering.TEMPLATE_PATHS if name not in tree]
-    if missing:
+    # Early releases have no migrations.
+    paths = [name for name in rendering.TEMPLATE_PATHS if name in tree]
+    if missing := [name for name in ("copier.yml", "extensions", "template") if name not in paths]:
         message = f"{revision.name} has no {', no '.join(missing)}: there is no template to render"
         raise ReviewError(message)
     destination.mkdir(parents=True)
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.DONT_UPDATE_INDEX
     repository.checkout_tree(  # type: ignore[no-untyped-call]
-        tree, directory=str(destination), paths=rendering.TEMPLATE_PATHS, strategy=strategy
+        tree, directory=str(destination), paths=paths, strategy=strategy
     )
     return destination
 

@@ -147,11 +147,15 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         tooling.unavailable("there is no Chromium here, and npm has none for this system")
     command: list[str | Path] = ["node", Path(__file__).parent / "browse.mjs", folder, *filter(None, [installed])]
     # The package is made for a service whose name it looks for: then it brings along the libraries that it needs.
-    variables = {"TMPDIR": str(folder), "AWS_EXECUTION_ENV": "AWS_Lambda_nodejs22.x"} if installed is None else {}
+    # And it looks for its font at places of that service: without one nothing has a width, not even what is typed.
+    fonts = {"FONTCONFIG_FILE": str(folder / "fonts.conf")}
+    variables = {"TMPDIR": str(folder), "AWS_EXECUTION_ENV": "AWS_Lambda_nodejs22.x", **fonts} if not installed else {}
     packages = [f"playwright-core@{PLAYWRIGHT}", *([] if installed else [f"@sparticuz/chromium@{CHROMIUM}"])]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        places = f"<dir>{folder}/fonts</dir><cachedir>{folder}/fonts-cache</cachedir>"
+        (folder / "fonts.conf").write_text(f"<fontconfig>{places}</fontconfig>\n", encoding="utf-8")
         made = folder / "packages"
         if not made.exists() or made.read_text(encoding="utf-8") != " ".join(packages):
             (folder / "package.json").write_text('{"private": true}\n', encoding="utf-8")

@@ -138,10 +138,10 @@ def test_an_unknown_revision_is_an_error_that_names_the_known_ones(repository: P
 
 
 def test_a_revision_without_a_template_is_an_error(repository: Path, tmp_path: Path) -> None:
-    releases.git(repository, "rm", "-r", "--quiet", "extensions", "copier.yml")
+    releases.git(repository, "rm", "-r", "--quiet", "extensions", "copier.yml", "template")
     releases.commit(repository, "Not a template")
     with pytest.raises(
-        revisions.ReviewError, match=r"has no copier\.yml, no extensions: there is no template to render"
+        revisions.ReviewError, match=r"has no copier\.yml, no extensions, no template: there is no template to render"
     ):
         revisions.template(revisions.resolve("main", repository), tmp_path / "template", repository)
 

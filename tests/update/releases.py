@@ -24,6 +24,9 @@ from tests import rendering
 # Above every release: what the working tree would be released as.
 NEXT = "v99.99.99"
 
+# What an update quotes, besides what Copier needs.
+CHANGELOG = "CHANGELOG.md"
+
 IDENTITY = ("-c", "user.name=Slipway tests", "-c", "user.email=tests@example.com", "-c", "commit.gpgsign=false")
 
 # What somebody types, and what Renovate's manager for Copier runs.
@@ -34,10 +37,10 @@ BY_RENOVATE = (
 )
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, stdin: str | None = None) -> str:
     """Run Git in a folder with an identity of its own and return what it printed."""
     command = ["git", *IDENTITY, "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
 
 
 def releases(revision: str = "HEAD", root: Path = rendering.ROOT) -> dict[str, str]:
@@ -61,15 +64,24 @@ def between(old: str, new: str) -> list[migrate.Release]:
 
 
 def clone(destination: Path) -> Path:
-    """Clone this repository with a tag for each release, and the working tree committed on top as `NEXT`."""
-    git(rendering.ROOT, "clone", "--quiet", "--no-tags", str(rendering.ROOT), str(destination))
-    for version, commit in releases().items():
-        git(destination, "tag", version, commit)
+    """Make a repository of the template alone: a commit with a tag for each release, the working tree on top as `NEXT`.
+
+    Copier checks a release out several times at each update, and tests have most of the files.
+    """
+    git(rendering.ROOT, "clone", "--quiet", "--no-tags", "--no-checkout", str(rendering.ROOT), str(destination))
+    git(destination, "switch", "--quiet", "--orphan", "template")
+    for version, revision in releases().items():
+        listed = git(destination, "ls-tree", "-r", revision, "--", *rendering.TEMPLATE_PATHS, CHANGELOG)
+        git(destination, "read-tree", "--empty")
+        git(destination, "update-index", "--index-info", stdin=listed + "\n")
+        git(destination, "commit", "--quiet", "--message", f"release: {version}")
+        git(destination, "tag", version)
+    git(destination, "reset", "--quiet", "--hard")
     for name in rendering.TEMPLATE_PATHS:
         shutil.rmtree(destination / name, ignore_errors=True)
     rendering.copy_template(destination)
-    git(destination, "add", "--all")
-    git(destination, "commit", "--quiet", "--allow-empty", "--message", "the working tree")
+    shutil.copy2(rendering.ROOT / CHANGELOG, destination)
+    commit(destination, "the working tree")
     git(destination, "tag", NEXT)
     return destination
 

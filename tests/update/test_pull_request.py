@@ -33,6 +33,7 @@ class Shop:
     path: Path
     pulls: Pulls
     template: Path
+    shared: Callable[[str, Callable[[Path], object]], Path]
     tools: Path | None = None
 
     def command(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -47,16 +48,33 @@ class Shop:
         }
         return run([self.path / SCRIPT, *words], cwd=self.path.parent, env={**known, **env}, check=False)
 
-    def update(self, *options: str, **env: str) -> str:
+    def prepared(self, *options: str, afresh: bool = False) -> Path:
+        """Prepare; returns the folder, with what was said in the file `said` beside it.
+
+        What is prepared from the same commit is the same, so it is done once for all tests; not with `afresh`.
+        """
+
+        def prepare(folder: Path) -> None:
+            told = self.command("prepare", folder / "prepared", *options)
+            assert told.returncode == 0, told.stderr
+            (folder / "said").write_text(told.stdout + told.stderr, encoding="utf-8")
+
+        if afresh:
+            place = self.path.parent / "afresh"
+            shutil.rmtree(place, ignore_errors=True)
+            prepare(place)
+        else:
+            place = self.shared("-".join(["prepared", releases.git(self.path, "rev-parse", "HEAD"), *options]), prepare)
+        return place / "prepared"
+
+    def update(self, *options: str, afresh: bool = False) -> str:
         """Prepare and propose; returns what was said."""
-        prepared = self.path.parent / "prepared"
-        shutil.rmtree(prepared, ignore_errors=True)
-        told = self.command("prepare", prepared, *options, **env)
-        assert told.returncode == 0, told.stderr
-        proposed = self.command("propose", prepared, **env)
+        prepared = self.prepared(*options, afresh=afresh)
+        proposed = self.command("propose", prepared)
         assert proposed.returncode == 0, proposed.stderr
-        assert TOKEN not in told.stdout + told.stderr + proposed.stdout + proposed.stderr
-        return told.stdout + proposed.stdout
+        said = prepared.with_name("said").read_text(encoding="utf-8") + proposed.stdout + proposed.stderr
+        assert TOKEN not in said
+        return said
 
     def change(self, file: str, old: str, new: str) -> None:
         """Edit a file, commit, and push to main."""
@@ -70,6 +88,15 @@ class Shop:
     def proposed(self, file: str) -> str:
         """A file as it stands on the branch."""
         return self.pulls.git("show", f"{BRANCH}:{file}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _moment() -> Iterator[None]:
+    """Let the same change be the same commit in every test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"):
+            patch.setenv(name, "2026-01-05T08:00:00Z")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +117,9 @@ def started(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_shop(started: Path, template: Path, tmp_path: Path) -> Iterator[Callable[[], Shop]]:
+def make_shop(
+    started: Path, template: Path, shared: Callable[[str, Callable[[Path], object]], Path], tmp_path: Path
+) -> Iterator[Callable[[], Shop]]:
     """Projects of one's own with an origin, whose checks take no time: what they say is tried elsewhere."""
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -101,7 +130,7 @@ def make_shop(started: Path, template: Path, tmp_path: Path) -> Iterator[Callabl
     releases.git(tmp_path, "clone", "--quiet", "--bare", str(started), str(origin))
     releases.git(tmp_path, "clone", "--quiet", str(origin), str(project))
     with pulls(origin, TOKEN, "harbour/shop") as served:
-        yield lambda: Shop(project, served, template, tools)
+        yield lambda: Shop(project, served, template, shared, tools)
 
 
 @pytest.fixture
@@ -116,7 +145,7 @@ def test_an_update_becomes_a_pull_request_that_says_what_a_reviewer_asks(shop: S
     before = rendering.contents(shop.path)
     branches = releases.git(shop.path, "branch", "--list", "--verbose")
 
-    shop.update("--to", "v0.4.0")
+    shop.update("--to", "v0.4.0", afresh=True)
 
     [pull] = shop.pulls.open
     assert (pull["title"], pull["draft"]) == ("Update the standard from v0.3.0 to v0.4.0", False)
@@ -152,7 +181,7 @@ def test_an_update_becomes_a_pull_request_that_says_what_a_reviewer_asks(shop: S
 def test_a_second_run_changes_nothing_and_a_later_release_takes_the_first_ones_place(shop: Shop) -> None:
     shop.update("--to", "v0.4.0")
     first = shop.pulls.branch(BRANCH)
-    assert "holds this update already" in shop.update("--to", "v0.4.0")
+    assert "holds this update already" in shop.update("--to", "v0.4.0", afresh=True)
     assert shop.pulls.branch(BRANCH) == first
     shop.change("infra/custom/smoke.conf", "api /health 200", "api /health 200 Healthy")
     shop.update()
@@ -196,7 +225,7 @@ def test_a_conflict_is_a_draft_with_both_sides_one_click_away(shop: Shop, tmp_pa
     assert told.returncode == 1
     assert f"{RUNBOOK} has conflict markers" in told.stdout
     # Comments come once for each commit.
-    shop.update("--to", "v0.4.0")
+    shop.update("--to", "v0.4.0", afresh=True)
     assert len(shop.pulls.comments(1)) == 2
 
 
@@ -223,7 +252,7 @@ def test_without_drafts_a_conflict_is_proposed_all_the_same(shop: Shop) -> None:
 
 
 def test_a_file_that_the_template_gave_up_is_named(shop: Shop) -> None:
-    releases.git(shop.template, "switch", "--quiet", "--create", "without", releases.NEXT)
+    releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
     try:
         (shop.template / "template/infra/bin/scan-image").unlink()
         releases.commit(shop.template, "Drop a program")
@@ -231,7 +260,7 @@ def test_a_file_that_the_template_gave_up_is_named(shop: Shop) -> None:
         shop.update("--to", "v100.0.0")
     finally:
         releases.git(shop.template, "tag", "--delete", "v100.0.0")
-        releases.git(shop.template, "switch", "--quiet", "main")
+        releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
     [pull] = shop.pulls.open
     assert "- `infra/bin/scan-image`" in pull["body"].partition("## Files that go")[2].partition("\n## ")[0]
 
@@ -327,26 +356,25 @@ def test_a_release_that_does_not_exist_is_said(shop: Shop, tmp_path: Path) -> No
     assert releases.git(shop.path, "worktree", "list").count("\n") == 0
 
 
-def test_a_token_that_github_refuses_is_said_and_not_shown(shop: Shop, tmp_path: Path) -> None:
-    assert shop.command("prepare", tmp_path / "prepared", "--to", "v0.4.0").returncode == 0
-    told = shop.command("propose", tmp_path / "prepared", UPDATE_TOKEN="another-token")
+def test_a_token_that_github_refuses_is_said_and_not_shown(shop: Shop) -> None:
+    prepared = shop.prepared("--to", "v0.4.0")
+    told = shop.command("propose", prepared, UPDATE_TOKEN="another-token")
     assert told.returncode == 1
     assert "401 Bad credentials" in told.stderr
     assert "needs the rights to write contents, pull requests and workflows" in told.stderr
     assert "another-token" not in told.stdout + told.stderr
-    told = shop.command("propose", tmp_path / "prepared", UPDATE_TOKEN="")
+    told = shop.command("propose", prepared, UPDATE_TOKEN="")
     assert "UPDATE_TOKEN: is missing in the environment" in told.stderr
 
 
-def test_a_token_without_the_right_to_workflows_is_said(shop: Shop, tmp_path: Path) -> None:
+def test_a_token_without_the_right_to_workflows_is_said(shop: Shop) -> None:
     hook = shop.pulls.origin / "hooks/pre-receive"
     hook.write_text(
         "#!/bin/sh\necho 'refusing to allow a Personal Access Token to create or update workflow' >&2\nexit 1\n",
         encoding="utf-8",
     )
     hook.chmod(0o755)
-    shop.command("prepare", tmp_path / "prepared", "--to", "v0.4.0")
-    told = shop.command("propose", tmp_path / "prepared")
+    told = shop.command("propose", shop.prepared("--to", "v0.4.0"))
     assert told.returncode == 1
     assert "refusing to allow a Personal Access Token" in told.stderr
     assert "without the second one GitHub takes no change below .github/workflows" in told.stderr
@@ -354,8 +382,7 @@ def test_a_token_without_the_right_to_workflows_is_said(shop: Shop, tmp_path: Pa
 
 
 def test_a_prepared_commit_that_is_not_one_step_from_here_is_refused(shop: Shop, tmp_path: Path) -> None:
-    prepared = tmp_path / "prepared"
-    shop.command("prepare", prepared, "--to", "v0.4.0")
+    prepared = Path(shutil.copytree(shop.prepared("--to", "v0.4.0"), tmp_path / "prepared"))
     releases.git(shop.path, "switch", "--quiet", "--create", "forged")
     (shop.path / "forged.txt").write_text("x\n", encoding="utf-8")
     for message in ("One", "Two"):
@@ -375,7 +402,7 @@ def test_a_prepared_commit_that_is_not_one_step_from_here_is_refused(shop: Shop,
 
 
 def test_a_changelog_of_any_length_fits(shop: Shop) -> None:
-    releases.git(shop.template, "switch", "--quiet", "--create", "long", releases.NEXT)
+    releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
     try:
         changelog = shop.template / "CHANGELOG.md"
         entries = "\n".join(f"- A change, number {number}, of which there are many." for number in range(3000))
@@ -388,7 +415,7 @@ def test_a_changelog_of_any_length_fits(shop: Shop) -> None:
         shop.update("--to", "v101.0.0")
     finally:
         releases.git(shop.template, "tag", "--delete", "v101.0.0")
-        releases.git(shop.template, "switch", "--quiet", "main")
+        releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
     [pull] = shop.pulls.open
     assert len(pull["body"].encode()) < 65536
     assert pull["body"].endswith("see CHANGELOG.md of the template.)\n")
