@@ -51,6 +51,13 @@ def record(version: str, outcomes: dict[str, str]) -> None:
     ]
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(re.sub(r"\| edit \|.*?\n(?!\|)", "\n".join(lines) + "\n", text, flags=re.DOTALL), encoding="utf-8")
+    PAGE.write_text(re.sub(r"\d+ of \d+ conflict", counted(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def counted() -> str:
+    """Say how many cells of the table are conflicts."""
+    cells = [cell for row in table().values() for cell in row.values() if cell != ABSENT]
+    return f"{cells.count(CONFLICTS)} of {len(cells)} conflict"
 
 
 def rounds(edits: Iterable[Edit]) -> list[list[Edit]]:
@@ -95,6 +102,10 @@ def test_the_table_says_what_becomes_of_an_edit_in_a_generated_file(
         for title, outcome in outcomes.items()
     }
     assert told == expected, "see the head of this file"
+
+
+def test_the_page_counts_its_conflicts() -> None:
+    assert f"{counted()}," in PAGE.read_text(encoding="utf-8")
 
 
 def conflicted(project: Path) -> set[str]:
