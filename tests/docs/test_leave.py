@@ -48,11 +48,18 @@ def test_a_project_that_left_still_validates(make_project: Callable[[str], Path]
     project = make_project(profile)
     leave(project)
     assert run(["git", "status", "--porcelain"], cwd=project).stdout == ""
-    checks = ["compose", "shell", "dockerfiles", "secrets", "env-example", "standards"]
+    checks = ["compose", "dockerfiles", "secrets", "env-example", "standards"]
     checks += ["proxy"] if answers_proxy(project) == "caddy" else []
     told = run([project / "infra/bin/check", *checks], cwd=project, check=False)
     assert told.returncode == 0, told.stdout
     assert findings(project) == []
+
+
+def test_no_script_or_workflow_of_a_project_that_left_misses_what_is_gone(make_project: Callable[[str], Path]) -> None:
+    project = make_project("everything")
+    leave(project)
+    told = run([project / "infra/bin/check", "shell"], cwd=project, check=False)
+    assert told.returncode == 0, told.stdout
     actionlint(sorted((project / ".github/workflows").glob("*.yml")), "-shellcheck", require("shellcheck"))
 
 

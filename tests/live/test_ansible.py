@@ -244,7 +244,8 @@ def test_rules_that_lock_everybody_out_are_taken_back(converged: dict[str, Playb
     assert playbook.run("--tags", "firewall").code == 0
 
 
-@pytest.mark.parametrize("fault", ["sshd", "keys"])
+# The way back of a wrong sshd is tried by test_way_back.py as well.
+@pytest.mark.parametrize("fault", [pytest.param("sshd", marks=pytest.mark.full), "keys"])
 def test_access_that_locks_everybody_out_is_taken_back(
     converged: dict[str, Playbook], tmp_path: Path, fault: str
 ) -> None:

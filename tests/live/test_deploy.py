@@ -319,7 +319,7 @@ PGHOST=$Host PGDATABASE=$Database PGUSER=$Username PGPASSWORD=$Password exec psq
             "worker": False,
             "migrations": "ef_bundle",
         },
-        {"dotnet_image": "chiseled", "worker": False, "postgres_version": 17},
+        pytest.param({"dotnet_image": "chiseled", "worker": False, "postgres_version": 17}, marks=pytest.mark.full),
         {"worker_health": "heartbeat", "egress": ["frontends"]},
     ],
     ids=["API alone", "nginx, two front ends, alpine, bundle", "chiseled", "heartbeat"],

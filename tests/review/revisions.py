@@ -16,6 +16,7 @@ import pygit2
 import yaml
 from pygit2.enums import CheckoutStrategy
 
+from migrations import migrate
 from tests import golden, rendering
 from tests.update import releases
 
@@ -109,10 +110,13 @@ def template(revision: Revision, destination: Path, root: Path = rendering.ROOT)
 def render(source: Path, destination: Path, answers: Mapping[str, Any]) -> Project:
     """Render a profile as far as the template knows its answers.
 
-    A choice that is not offered yet is left out like a question that is not asked yet: its default stands for it.
+    A choice that is not offered yet is left out like a question that is not asked yet: its default stands for it. A
+    question that was renamed since is asked by the name that it had.
     """
     asked = yaml.safe_load((source / "copier.yml").read_text(encoding="utf-8"))
-    given = {name: value for name, value in answers.items() if name in asked}
+    renamed = {new: old for release in migrate.releases().values() for old, new in release.answers.items()}
+    names = {name: name if name in asked else renamed.get(name, name) for name in answers}
+    given = {names[name]: value for name, value in answers.items() if names[name] in asked}
     while True:
         try:
             rendering.render(source, destination, given)
@@ -124,7 +128,7 @@ def render(source: Path, destination: Path, answers: Mapping[str, Any]) -> Proje
         else:
             break
     golden.forget_origin(destination)
-    return Project(destination, {name: value for name, value in answers.items() if name not in given})
+    return Project(destination, {name: value for name, value in answers.items() if names[name] not in given})
 
 
 def render_all(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations import migrate
 from tests import rendering, tooling
 from tests.review import __main__ as program
 from tests.review import revisions, text
@@ -101,6 +102,16 @@ def test_an_answer_that_is_left_out_is_told(repository: Path, tmp_path: Path) ->
     assert list(text.left_out(old, projects)) == [
         "v1.0.0 knows no answer “more: all”: its default stands for it in two."
     ]
+
+
+def test_a_question_that_was_renamed_since_is_asked_by_its_old_name(repository: Path, tmp_path: Path) -> None:
+    old, new = next(pair for release in migrate.releases().values() for pair in release.answers.items())
+    put(repository, {"copier.yml": f"{QUESTIONS}{old}: {{type: str}}\n", "template/a.jinja": f"{{{{ {old} }}}}\n"})
+    releases.commit(repository, "Ask by the old name")
+    assert render(repository, tmp_path / "old", revisions.resolve("HEAD", repository), {"name": "A", new: "Shop"}) == (
+        "Shop\n",
+        {},
+    )
 
 
 def test_the_working_tree_counts_as_it_is(repository: Path, tmp_path: Path) -> None:
