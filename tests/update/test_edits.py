@@ -157,7 +157,7 @@ def is_valid(project: Path) -> None:
         assert told.stderr == "", "Compose warns"
 
 
-class Tagged(yaml.SafeLoader):
+class Tagged(yaml.CSafeLoader):
     """Reads tags of Compose and Ansible as nothing."""
 
 
