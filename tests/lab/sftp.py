@@ -22,6 +22,7 @@ class SftpTarget:
 
     container: Container
     network: str
+    port: int = 22
 
     @property
     def address(self) -> str:
@@ -31,14 +32,15 @@ class SftpTarget:
     @property
     def repository(self) -> str:
         """What ``backup.env`` names it."""
-        return f"sftp://{USER}@{self.address}//shop"
+        return f"sftp://{USER}@{self.address}{f':{self.port}' if self.port != 22 else ''}//shop"
 
     @property
     def known_hosts(self) -> str:
         """Lines of ``known_hosts``, one for each kind of key, as ``ssh-keyscan`` prints them."""
         wait = "until ls /etc/ssh/ssh_host_ed25519_key.pub >/dev/null 2>&1; do sleep 0.1; done"
         keys = self.container.exec("sh", "-c", f"{wait}; cat /etc/ssh/ssh_host_*_key.pub").stdout
-        return "".join(f"{self.address} {' '.join(key.split()[:2])}\n" for key in keys.splitlines())
+        host = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+        return "".join(f"{host} {' '.join(key.split()[:2])}\n" for key in keys.splitlines())
 
     def admit(self, public_key: str) -> None:
         """Let a key in."""
@@ -78,11 +80,11 @@ class SftpTarget:
 
 
 @contextmanager
-def sftp_target(network: str) -> Iterator[SftpTarget]:
-    """Run one, and remove it afterwards."""
+def sftp_target(network: str, *, port: int = 22) -> Iterator[SftpTarget]:
+    """Run one, and remove it afterwards. It listens on port 22, and on 23 as Hetzner's Storage Boxes do."""
     name = f"{PREFIX}sftp-{uuid.uuid4().hex[:8]}"
     run("docker", "run", "--detach", "--name", name, "--network", network, images.ensure("sftp"))
     try:
-        yield SftpTarget(Container(name), network)
+        yield SftpTarget(Container(name), network, port)
     finally:
         run("docker", "rm", "--force", "--volumes", name)

@@ -44,6 +44,8 @@ $$SELECT md5(string_agg(md5(r::text), '' ORDER BY md5(r::text))) AS c FROM %s r$
 false, true, '')))[1] AS sum FROM pg_stat_user_tables WHERE relname <> 'later') AS sums"""
 
 
+# What a dump in clear would show of the row below.
+ROW = "Ähre; $1 'x'"
 DUMP = ("pg_dump", "-Fc", "-Z0", "-U", "postgres", "shop")
 
 
@@ -167,6 +169,15 @@ def shop(serve: Callable[..., Server], pushed: Callable[..., str]) -> Iterator[S
         yield made
 
 
+def in_clear(shop: Shop) -> list[str]:
+    """Files of the server's folder, of the repository and of the record that show a row."""
+    folders = [folder for folder in (shop.server.folder, shop.folder, shop.record) if folder.exists()]
+    found = run("grep", "-rlaF", "-e", ROW, *folders, check=False)
+    if found.returncode > 1:
+        raise LabError(found.stderr)
+    return found.stdout.splitlines()
+
+
 def files_in(volume: str, image: str, command: str) -> str:
     """Run a line of shell in a volume."""
     return run("docker", "run", "--rm", "-v", f"{volume}:/data", "--entrypoint", "sh", image, "-c", command).stdout
@@ -188,6 +199,7 @@ def test_every_row_comes_back_after_the_database_was_lost(shop: Shop, figures: F
     shop.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'")
     seconds = re.findall(r"progress: [\d.]+ s, ([\d.]+) tps, lat ([\d.]+) ms", load.communicate()[1])
     assert "Backed up and read back" in told
+    assert in_clear(shop) == []
     assert before < after
     (busy,) = shop.ids()
     shop.restore("--beside", "busy", busy)
@@ -408,7 +420,7 @@ def test_a_second_place_is_filled_and_fails_by_itself(shop: Shop) -> None:
     server = shop.server
     server.give_a_name()
     hosts = server.folder / "current/infra/custom/known_hosts"
-    with bucket() as s3, sftp_target("bridge") as box:
+    with bucket() as s3, sftp_target("bridge", port=23) as box:
         first_place = box.repository
         access, secret = grant(s3, "server")
         shop.settings(
@@ -434,6 +446,7 @@ def test_a_second_place_is_filled_and_fails_by_itself(shop: Shop) -> None:
         assert "the password that you keep opens it" in told
         assert "1 of these do not hold" in told
         assert "Another machine could restore" in typed(server, asked, *passwords)
+        assert not box.contains(ROW)
         assert not any(password in told for password in passwords)
         told = typed(server, "infra/bin/restore --into-live", "another-shop")
         assert "another-shop is not the name of the application: nothing was changed" in told
@@ -521,6 +534,7 @@ def test_whatever_goes_wrong_is_told_and_the_next_run_heals(shop: Shop) -> None:
             assert (second.returncode, "is under way" in second.stderr) == (75, True)
         os.kill(holder, signal.SIGKILL)
         running.communicate()
+        assert in_clear(shop) == []
         assert shop.ids()
     assert "Backed up and read back" in shop.backup().stdout
     assert shop.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slipway-backup'") == "0"
