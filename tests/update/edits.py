@@ -280,7 +280,8 @@ EDITS = [
         Replaced(
             COMPOSE,
             "services:\n  api-blue:",
-            "services:\n  mailpit:\n    <<: *hardened\n    image: docker.io/axllent/mailpit:v1.27\n"
+            "services:\n  mailpit:\n    <<: *hardened\n"
+            f"    image: docker.io/axllent/mailpit:v1.27@sha256:{'cd' * 32}\n"
             "    networks: [internal]\n\n  api-blue:",
         ),
     ),
