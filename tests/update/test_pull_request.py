@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,16 +252,22 @@ def test_without_drafts_a_conflict_is_proposed_all_the_same(shop: Shop) -> None:
     assert len(shop.pulls.comments(1)) == 2
 
 
-def test_a_file_that_the_template_gave_up_is_named(shop: Shop) -> None:
-    releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
+@contextmanager
+def a_release(template: Path, version: str, change: Callable[[Path], None]) -> Iterator[None]:
+    """Let the template have a further release, with this change, for the length of a block."""
+    change(template)
+    releases.commit(template, f"release: {version}")
+    releases.git(template, "tag", version)
     try:
-        (shop.template / "template/infra/bin/scan-image").unlink()
-        releases.commit(shop.template, "Drop a program")
-        releases.git(shop.template, "tag", "v100.0.0")
-        shop.update("--to", "v100.0.0")
+        yield
     finally:
-        releases.git(shop.template, "tag", "--delete", "v100.0.0")
-        releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
+        releases.git(template, "tag", "--delete", version)
+        releases.git(template, "reset", "--quiet", "--hard", releases.NEXT)
+
+
+def test_a_file_that_the_template_gave_up_is_named(shop: Shop) -> None:
+    with a_release(shop.template, "v100.0.0", lambda path: (path / "template/infra/bin/scan-image").unlink()):
+        shop.update("--to", "v100.0.0")
     [pull] = shop.pulls.open
     assert "- `infra/bin/scan-image`" in pull["body"].partition("## Files that go")[2].partition("\n## ")[0]
 
@@ -402,20 +409,16 @@ def test_a_prepared_commit_that_is_not_one_step_from_here_is_refused(shop: Shop,
 
 
 def test_a_changelog_of_any_length_fits(shop: Shop) -> None:
-    releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
-    try:
-        changelog = shop.template / "CHANGELOG.md"
-        entries = "\n".join(f"- A change, number {number}, of which there are many." for number in range(3000))
+    entries = "\n".join(f"- A change, number {number}, of which there are many." for number in range(3000))
+
+    def say_a_lot(template: Path) -> None:
+        changelog = template / releases.CHANGELOG
         text = changelog.read_text(encoding="utf-8")
-        changelog.write_text(
-            text.replace("## [0.4.0]", f"## [101.0.0] - 2030-01-01\n\n### Added\n\n{entries}\n\n## [0.4.0]")
-        )
-        releases.commit(shop.template, "Say a lot")
-        releases.git(shop.template, "tag", "v101.0.0")
+        section = f"## [101.0.0] - 2030-01-01\n\n### Added\n\n{entries}\n\n## [0.4.0]"
+        changelog.write_text(text.replace("## [0.4.0]", section), encoding="utf-8")
+
+    with a_release(shop.template, "v101.0.0", say_a_lot):
         shop.update("--to", "v101.0.0")
-    finally:
-        releases.git(shop.template, "tag", "--delete", "v101.0.0")
-        releases.git(shop.template, "switch", "--quiet", "--detach", releases.NEXT)
     [pull] = shop.pulls.open
     assert len(pull["body"].encode()) < 65536
     assert pull["body"].endswith("see CHANGELOG.md of the template.)\n")
