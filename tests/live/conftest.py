@@ -21,10 +21,11 @@ __all__ = ["app_image", "engine", "figures", "image", "registry", "run_project",
 
 Render = Callable[[Mapping[str, Any]], Path]
 
-# Files whose tests take minutes, the longest first. A worker gets a whole file: one that began last would run alone.
+# Files whose tests take minutes, the longest first. A worker gets a whole file, and the next one while it has two tests
+# left: one that begins last, or waits behind a long test, would run alone.
 LONGEST_FIRST = (
-    *("test_ansible", "test_backup", "test_deploy", "test_faults", "test_hosts", "test_topology", "test_pipeline"),
-    *("test_audit", "test_followed", "test_upgrade", "test_update", "test_pgbackrest", "test_server_lost"),
+    *("test_ansible", "test_deploy", "test_faults", "test_backup", "test_pipeline", "test_upgrade", "test_server_lost"),
+    *("test_hosts", "test_audit", "test_topology", "test_update", "test_followed", "test_pgbackrest"),
 )
 
 

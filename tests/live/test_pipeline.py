@@ -188,7 +188,7 @@ def test_a_push_reaches_staging_and_then_production_with_the_same_digests(world:
     assert f"{world.internet.gateway}/32" not in sources
     assert ssh_is_closed(world)
     # Tokens are nowhere: not in the log, not on a server.
-    for secret in ("token-of-the-job", TOKEN, "token-of-the-registry", "PRIVATE KEY"):
+    for secret in ("token-of-the-job", TOKEN, "token-of-the-registry", "OPENSSH PRIVATE KEY"):
         assert secret not in built.log + ran.log
         for server in (world.staging, world.production):
             found = server.host.console("grep", "-rlF", secret, server.folder, "/home/deploy", "/dev/shm", check=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -209,9 +208,7 @@ def test_rows_outlive_their_container_in_every_major_version(start: Callable[...
     assert "anchor" in ask_api(project, "/items")[1]
 
 
-def test_the_database_has_checksums_the_sizes_of_its_environment_and_no_strangers_children(
-    start: Callable[..., Project],
-) -> None:
+def test_the_server_has_checksums_and_the_sizes_of_its_environment(start: Callable[..., Project]) -> None:
     project = start({"worker": False})
     project.write_env(POSTGRES_SHARED_BUFFERS="64MB", POSTGRES_MAX_CONNECTIONS="42", POSTGRES_LOG_SLOWER_THAN="250ms")
     standard_deploy(project)
@@ -223,13 +220,6 @@ def test_the_database_has_checksums_the_sizes_of_its_environment_and_no_stranger
     assert setting("shared_buffers") == "64MB"
     assert setting("max_connections") == "42"
     assert setting("log_min_duration_statement") == "250ms"
-
-    # Whatever somebody starts in its container is nothing to it, even if that is left behind and killed.
-    left = project.exec("postgres", "sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $!").strip()
-    project.exec("postgres", "kill", "-KILL", left)
-    time.sleep(1)
-    assert setting("data_checksums") == "on"
-    assert "was terminated by signal" not in project.logs("postgres")
 
 
 def test_the_standards_own_line_pulls_what_the_digests_name(start: Callable[..., Project], registry: Registry) -> None:
