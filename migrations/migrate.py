@@ -10,12 +10,10 @@ Nothing is done twice, and nothing to a file or key that is not there (any more)
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -26,6 +24,9 @@ TABLE = Path(__file__).with_name("releases.toml")
 
 # Copier's name for the folder with its rendering of the old release.
 RENDERINGS = "copier*.old_copy.*"
+
+# What `git status` calls files that a merge could not decide.
+CONFLICTS = ("DD", "AU", "UD", "UA", "DU", "AA", "UU")
 
 
 class Problem(Exception):
@@ -100,6 +101,9 @@ class Project:
         Copier does not say where it is. It was made from this project's answers, and Git comes into it later. An update
         of a second project with the same answers may run beside this one: it goes through the same migration.
         """
+        # Here and not above: it is not needed after the merge, and this program starts twice at each update.
+        import tempfile
+
         ours = _answers(self.folder / self.answers_file)
         return [
             place
@@ -110,7 +114,7 @@ class Project:
 
 def _answers(path: Path) -> dict[str, Any]:
     """Read an answers file; empty when there is none, or somebody else's."""
-    # Here and not above: it is half of the time that starting takes, and not needed after the merge.
+    # As above: it is half of the time that starting takes.
     import yaml
 
     try:
@@ -266,29 +270,25 @@ def unstage(project: Project, release: Release) -> None:
     """
     paths = [path for names in release.moved.items() for path in names]
     paths += [pattern for setting in release.settings for pattern in setting.files]
-    unmerged = project.git("diff", "--name-only", "-z", "--relative", "--diff-filter=U").split("\0")
-    staged = project.git("diff", "--cached", "--name-only", "-z", "--no-renames", "--relative", "--", *paths).split(
+    entries = project.git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--", *paths).split(
         "\0"
     )
-    if ours := sorted(set(filter(None, staged)) - set(unmerged)):
-        project.git("reset", "--quiet", "--", *ours)
+    # Two letters, of the index and of the working tree, and the path.
+    if staged := sorted(entry[3:] for entry in entries if entry[:1] in tuple("AMDT") and entry[:2] not in CONFLICTS):
+        project.git("reset", "--quiet", "--", *staged)
 
 
 def main() -> int:
-    """Migrate the project in the current folder."""
-    parser = argparse.ArgumentParser(description="Carry a project over to a release. Run by Copier, in the project.")
-    parser.add_argument("release", help="as in releases.toml: v1.2.3")
-    parser.add_argument("stage", choices=("before", "after"), help="whether Copier has merged")
-    parser.add_argument("answers_file", type=Path, help="the project's, relative to its folder")
-    given = parser.parse_args()
-    project, release = Project(Path.cwd(), given.answers_file), releases()[given.release]
+    """Migrate the project in the current folder: `migrate.py RELEASE before|after ANSWERS_FILE`, as copier.yml says."""
+    version, stage, answers_file = sys.argv[1:]
+    project, release = Project(Path.cwd(), Path(answers_file)), releases()[version]
     try:
-        if given.stage == "before":
+        if stage == "before":
             migrate(project, release)
         else:
             unstage(project, release)
     except Problem as problem:
-        print(f"\n{given.release}: {problem}\n", file=sys.stderr)
+        print(f"\n{version}: {problem}\n", file=sys.stderr)
         return 1
     return 0
 
