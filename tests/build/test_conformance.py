@@ -374,6 +374,13 @@ STRAYED: dict[str, list[tuple[str, Callable[[Path], None], str]]] = {
         ("default", service(privileged=True), "privileged mode"),
         ("default", service(volumes=["/var/run/docker.sock:/var/run/docker.sock"]), "the Docker socket"),
         ("default", service(network_mode="host", networks=None), "the host's network"),
+        ("default", service(cap_add=["SYS_ADMIN"]), "the capability SYS_ADMIN"),
+        ("default", service(security_opt=["no-new-privileges:true", "seccomp:unconfined"]), "seccomp:unconfined"),
+        (
+            "default",
+            become("infra/custom/services/worker.yml", b"services:\n  worker:\n    cap_add: [NET_ADMIN]\n"),
+            "the capability NET_ADMIN",
+        ),
     ],
     "10.11": [("default", service(logging=None), "cache")],
     "10.12": [("default", remove("docs/runbooks/rotate-secrets.md"), "docs/runbooks/rotate-secrets.md")],

@@ -563,7 +563,9 @@ findings contains about_service("10.10", name, sprintf("has %s", [what])) if {
 	some what in powers(service)
 }
 
-powers(service) := {what |
+powers(service) := (rooms(service) | capabilities(service)) | filters(service)
+
+rooms(service) := {what |
 	some what, present in {
 		"privileged mode": object.get(service, "privileged", false) == true,
 		"the host's network": object.get(service, "network_mode", "") == "host",
@@ -573,6 +575,19 @@ powers(service) := {what |
 	}
 	present
 }
+
+capabilities(service) := {sprintf("the capability %s", [name]) |
+	some name in object.get(service, "cap_add", [])
+	trim_prefix(upper(name), "CAP_") in owning
+}
+
+filters(service) := {option |
+	some option in object.get(service, "security_opt", [])
+	endswith(option, "unconfined")
+}
+
+# With each of these root in the container is root on the server.
+owning := {"ALL", "BPF", "DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_BOOT", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO"}
 
 default mounts_socket(_) := false
 
