@@ -86,10 +86,19 @@ class Replaced(Change):
 
 @dataclass(frozen=True)
 class Appended(Change):
-    """Lines at the end of a file; `after` is what a migration makes of them."""
+    """Lines at the end of a file; `after` is what a migration makes of them.
+
+    Lines that only some releases understand name what another file of such a project holds: its path, and the text.
+    """
 
     text: str
     after: str = ""
+    where: tuple[str, str] = ("", "")
+
+    def fits(self, project: Path) -> bool:
+        """Whether the file is there, and the lines mean something."""
+        file, text = self.where
+        return super().fits(project) and (not file or text in (project / file).read_text(encoding="utf-8"))
 
     def make(self, project: Path) -> None:
         """Add the lines."""
@@ -251,6 +260,7 @@ networks:
             "infra/ansible/group_vars/all/20-custom.yml",
             'automatic_reboot_time: "04:30"\n# Small servers.\nswap_file_mb: 1024  # 1 GiB\n',
             after='automatic_reboot_time: "04:30"\n# Small servers.\nswap_file_mib: 1024  # 1 GiB\n',
+            where=("infra/ansible/group_vars/all/10-settings.yml", "swap_file_mb:"),
         ),
     ),
     edit(
