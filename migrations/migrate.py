@@ -104,29 +104,33 @@ class Project:
         # Here and not above: it is not needed after the merge, and this program starts twice at each update.
         import tempfile
 
-        ours = _answers(self.folder / self.answers_file)
-        return [
-            place
-            for place in Path(tempfile.gettempdir()).glob(RENDERINGS)
-            if not (place / ".git").exists() and _same(ours, _answers(place / self.answers_file))
-        ]
+        return [place for place in Path(tempfile.gettempdir()).glob(RENDERINGS) if self._is_ours(place)]
+
+    def _is_ours(self, rendering: Path) -> bool:
+        """Whether a rendering was made from the same answers to the same release; ours may hold more questions."""
+        ours, others = self.folder / self.answers_file, rendering / self.answers_file
+        try:
+            if (rendering / ".git").exists():
+                return False
+            if ours.read_bytes() == others.read_bytes():
+                return True
+            known, found = _answers(ours), _answers(others)
+        except OSError:
+            # There is no such file (any more), or it is another user's.
+            return False
+        return bool(found.get("_commit")) and all(known.get(name, value) == value for name, value in found.items())
 
 
 def _answers(path: Path) -> dict[str, Any]:
-    """Read an answers file; empty when there is none, or somebody else's."""
+    """Read an answers file; empty when it is something else."""
     # As above: it is half of the time that starting takes.
     import yaml
 
     try:
         answers = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
+    except yaml.YAMLError:
         return {}
     return answers if isinstance(answers, dict) else {}
-
-
-def _same(ours: dict[str, Any], others: dict[str, Any]) -> bool:
-    """Whether both come from the same answers to the same release; one may hold more questions."""
-    return bool(others.get("_commit")) and all(ours.get(name, value) == value for name, value in others.items())
 
 
 def move(project: Project, renderings: list[Path], old: str, new: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,29 @@ def test_a_file_is_moved_even_if_the_rendering_is_not_found(
     assert (project / NEW).exists()
     assert not (project / OLD).exists()
     assert "may show as a conflict" in capfd.readouterr().err
+
+
+def test_the_rendering_is_known_by_its_answers_whatever_else_lies_there(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text = (project / ".copier-answers.yml").read_text(encoding="utf-8")
+    texts = {
+        "same": text,
+        "from-an-edited-file": text.replace("project_name: ", "project_name:   ") + "# by hand\n",
+        "of-another-project": text.replace("project_name: ", "project_name: Another "),
+        "of-another-release": re.sub("_commit: .*", "_commit: v0.0.1", text),
+        "no-yaml": ": [",
+        "nobodys": "",
+    }
+    for name, content in texts.items():
+        folder = tmp_path / f"copier._main.old_copy.{name}"
+        folder.mkdir()
+        (folder / ".copier-answers.yml").write_text(content, encoding="utf-8")
+    # What is not to be read is as another user's.
+    (tmp_path / "copier._main.old_copy.unreadable/.copier-answers.yml").mkdir(parents=True)
+    found = migrate.Project(project, Path(".copier-answers.yml")).renderings()
+    assert {place.suffix for place in found} == {".same", ".from-an-edited-file"}
 
 
 def test_migrating_again_changes_nothing(project: Path) -> None:
