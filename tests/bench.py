@@ -29,34 +29,13 @@ LEAST_REPETITIONS = 15
 
 
 def one_file_template(folder: Path) -> Path:
-    """Make the smallest template that could be of use: one question, one file."""
+    """Make and release the smallest template that could be of use: one question, one file."""
     (folder / "template").mkdir(parents=True)
     (folder / "copier.yml").write_text("_subdirectory: template\nproject_name:\n  type: str\n", encoding="utf-8")
     (folder / "template" / "README.md.jinja").write_text("# {{ project_name }}\n", encoding="utf-8")
+    releases.begin(folder, "release: v1.0.0")
+    releases.git(folder, "tag", "v1.0.0")
     return folder
-
-
-def released(template: Path, version: str = "v1.0.0") -> Path:
-    """Commit and tag a template."""
-    releases.git(template, "init", "--quiet")
-    releases.commit(template, "release")
-    releases.git(template, "tag", version)
-    return template
-
-
-def slipway(folder: Path) -> tuple[Path, str]:
-    """Make a repository with the last release and the working tree's template; return it and the release's name."""
-    version, commit = list(releases.releases().items())[-1]
-    folder.mkdir()
-    paths = [name for name in rendering.TEMPLATE_PATHS if releases.git(rendering.ROOT, "ls-tree", commit, name)]
-    archive = subprocess.run(
-        ["git", "-C", str(rendering.ROOT), "archive", commit, *paths], check=True, capture_output=True
-    ).stdout
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    released(folder, version)
-    for name in paths:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    return released(rendering.copy_template(folder), releases.NEXT), version
 
 
 def processor_seconds() -> float:
@@ -96,8 +75,8 @@ def measure(repetitions: int) -> Taken:
         tempfile.tempdir = os.environ["TMPDIR"] = str(memory)
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as name:
         folder = Path(name)
-        small = released(one_file_template(folder / "small"))
-        whole, version = slipway(folder / "whole")
+        small = one_file_template(folder / "small")
+        whole, version = releases.clone(folder / "whole"), list(releases.releases())[-1]
         old = releases.generate(whole, version, folder / "old", profiles.PROFILES["default"])
         kinds: dict[str, Callable[[Path], tuple[float, float]]] = {
             "copy, one file": lambda path: copy(small, path, {"project_name": "Harbour Shop"}),

@@ -101,6 +101,7 @@ def check(project: Path, to: str | None = None) -> Report:
             raise Problem(f"{ANSWERS} is not committed: commit the project first")
         told = update(copy, to)
         after = answers(copy)
+        renamed = {line.rpartition(" ")[2] for line in told if line.startswith("the answer ")}
         unmerged = git(copy, "diff", "--name-only", "-z", "--diff-filter=U").split("\0")
         git(copy, "add", "--all")
         return Report(
@@ -109,7 +110,7 @@ def check(project: Path, to: str | None = None) -> Report:
             source=source,
             conflicts=sorted(filter(None, unmerged)),
             files=changed(copy),
-            questions={name: value for name, value in after.items() if name not in before},
+            questions={name: value for name, value in after.items() if name not in {*before, *renamed}},
             told=told,
             by_hand=by_hand(repository, Path(name) / "template", str(before["_commit"]), str(after["_commit"]), to),
             notes=notes,

@@ -68,8 +68,9 @@ def clone(destination: Path) -> Path:
 
     Copier checks a release out several times at each update, and tests have most of the files.
     """
-    git(rendering.ROOT, "clone", "--quiet", "--no-tags", "--no-checkout", str(rendering.ROOT), str(destination))
-    git(destination, "switch", "--quiet", "--orphan", "template")
+    destination.mkdir(parents=True, exist_ok=True)
+    git(destination, "init", "--quiet", "--initial-branch=main")
+    git(destination, "fetch", "--quiet", "--no-tags", str(rendering.ROOT), "HEAD")
     for version, revision in releases().items():
         listed = git(destination, "ls-tree", "-r", revision, "--", *rendering.TEMPLATE_PATHS, CHANGELOG)
         git(destination, "read-tree", "--empty")
@@ -83,6 +84,9 @@ def clone(destination: Path) -> Path:
     shutil.copy2(rendering.ROOT / CHANGELOG, destination)
     commit(destination, "the working tree")
     git(destination, "tag", NEXT)
+    # In one pack, as what people clone is, and without the rest of this repository.
+    (destination / ".git/FETCH_HEAD").unlink()
+    git(destination, "gc", "--quiet", "--prune=now")
     return destination
 
 

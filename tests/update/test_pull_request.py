@@ -188,6 +188,9 @@ def test_a_second_run_changes_nothing_and_a_later_release_takes_the_first_ones_p
     shop.update()
     [pull] = shop.pulls.requests
     assert pull["title"] == f"Update the standard from v0.3.0 to {releases.NEXT}"
+    asked = pull["body"].partition("## New questions")[2].partition("\n## ")[0]
+    assert "`backup_volumes:" in asked
+    assert "dotnet_solution" not in asked  # renamed, and its value is the old one
     assert shop.pulls.branch(BRANCH) != first
     assert shop.pulls.git("merge-base", "main", BRANCH).strip() == shop.pulls.branch("main")
     assert "200 Healthy" in shop.proposed("infra/custom/smoke.conf")

@@ -50,6 +50,8 @@ def test_it_tells_what_an_update_then_does_and_changes_nothing(project: Path) ->
     assert sorted(listed) == sorted(set(changed) - {".copier-answers.yml"})
     assert f"v0.1.0 → {releases.NEXT}" in report
     assert "  backup_volumes: ''" in report
+    assert "the answer dotnet_project is now called dotnet_solution" in report
+    assert "  dotnet_solution:" not in report
 
 
 def test_it_names_what_is_to_be_done_by_hand_in_each_release_on_the_way(project: Path) -> None:
