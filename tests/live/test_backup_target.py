@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -253,7 +252,7 @@ AGES = (0, 1, 2, 3, 5, 8, 9, 30, 75, 140)  # days
 POLICY = {"KEEP_DAILY": 3, "KEEP_WEEKLY": 2, "KEEP_MONTHLY": 3, "KEEP_LAST": 2}
 
 
-def what_the_policy_keeps(times: dict[str, datetime]) -> set[str]:
+def what_the_policy_keeps(times: dict[int, datetime]) -> set[int]:
     """The newest of each of the last days, weeks and months, and the last ones at all."""
     newest_first = sorted(times, key=lambda each: times[each], reverse=True)
     periods: dict[str, Callable[[datetime], object]] = {
@@ -264,7 +263,7 @@ def what_the_policy_keeps(times: dict[str, datetime]) -> set[str]:
     }
     wanted = set()
     for name, period in periods.items():
-        seen: dict[object, str] = {}
+        seen: dict[object, int] = {}
         for each in newest_first:
             seen.setdefault(period(times[each]), each)
         wanted |= set(list(seen.values())[: POLICY[name]])
@@ -293,21 +292,21 @@ def test_prune_keeps_what_the_policy_says_and_whatever_belongs_to_it(kept: Kept)
     kept.target.sh(f"rm -f {kept.target.path}/snapshots/*")  # of the tests before
     settings = "\n".join(f"{name}={value}" for name, value in POLICY.items())
     kept.host.ssh("root", f"cat >> /etc/prune-backups/{APP}.conf", stdin=f"{settings}\n")
+    written = {age: NOW - timedelta(days=age, minutes=8) for age in AGES}
+    kept_ages = what_the_policy_keeps(written)
+    assert len(AGES) > len(kept_ages) > 4
+    large = min(set(AGES) - kept_ages)  # which one goes depends on the day of the week and of the month
     wanted = []
-    with_dump = (0, 5, 30, 140)  # as many as it takes; each snapshot takes restic half a second
     for age in reversed(AGES):
-        when = NOW - timedelta(days=age, minutes=10)
-        wanted += [("database", when, 4_000_000 if age == 5 else 100)] * (age in with_dump)
-        wanted += [("record" + ",of-PREVIOUS" * (age in with_dump), when + timedelta(minutes=2), 10)]
+        before = written[age] - timedelta(minutes=2)
+        wanted += [("database", before, 4_000_000 if age == large else 100)]
+        wanted += [("record,of-PREVIOUS", written[age], 10)]
     alone = [("database", 5), ("volume", 3), ("database", 1), ("somebody-elses", 200)]
     wanted += [(tag, NOW - timedelta(days=days), 10) for tag, days in alone]
     ids = add_there(kept, wanted)
-    times = {each: when for each, (tags, when, _) in zip(ids, wanted, strict=True) if tags.startswith("record")}
-    records = what_the_policy_keeps(times)
-    assert len(AGES) > len(records) > 4
-    dumps = {before for before, each in pairwise(ids) if each in records and "of-" in wanted[ids.index(each)][0]}
-    assert len(with_dump) > len(dumps) > 1
-    expected = records | dumps | set(ids[-2:])
+    pairs = dict(zip(reversed(AGES), zip(ids[::2], ids[1::2], strict=True), strict=False))
+    kept_pairs = {each for age in kept_ages for each in pairs[age]}
+    expected = kept_pairs | set(ids[-2:])
 
     dry = kept.prune("--dry-run")
     assert dry.returncode == 0, dry.stderr
