@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import demonstration, images
 from tests.lab import engine as engines
-from tests.lab import images
 from tests.lab.project import Project, quoted
 from tests.lab.registry import Registry
 from tests.lab.shell import LabError, run
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 COMPOSE = """\
 name: slipway-lab-self
@@ -123,17 +124,21 @@ def lab(command: str) -> str:
     return run(sys.executable, "-m", "tests.lab", command, cwd=Path(__file__).parents[2]).stdout
 
 
-def hosts_there() -> list[str]:
-    """The containers of servers on the engine."""
-    names = run("docker", "ps", "--all", "--format", "{{.Names}}").stdout.split()
-    return [name for name in names if name.endswith(("-staging", "-production"))]
+def hosts_at(addresses: list[str]) -> list[str]:
+    """The containers on the engine that have these addresses; other tests have servers of their own."""
+    there = run("docker", "ps", "--all", "--quiet").stdout.split()
+    form = "{{.Name}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
+    # Others may be gone meanwhile.
+    rows = [row.split() for row in run("docker", "inspect", "--format", form, *there, check=False).stdout.splitlines()]
+    return [name for name, *own in rows if set(own) & set(addresses)]
 
 
 def test_servers_are_brought_up_told_and_taken_down(engine: None) -> None:  # noqa: ARG001
-    assert hosts_there() == [], "somebody's servers are up: make lab-down"
+    assert demonstration.holder() is None, "somebody's servers are up: make lab-down"
     told = lab("show")
     try:
-        assert len(hosts_there()) == 2
+        addresses = re.findall(r" admin@(\S+)  # (?:staging|production)\n", told)
+        assert len(hosts_at(addresses)) == 2
         assert lab("show") == told, "what runs already was not told again"
         # The lines that it tells work as they stand.
         lines = [line.strip() for line in told.splitlines() if line.startswith("  ") and "ssh -i" not in line]
@@ -144,5 +149,5 @@ def test_servers_are_brought_up_told_and_taken_down(engine: None) -> None:  # no
         assert "Healthy" in answered
     finally:
         lab("hide")
-    assert hosts_there() == []
+    assert hosts_at(addresses) == []
     assert "no servers running" in lab("hide")
