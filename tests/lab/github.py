@@ -1,4 +1,4 @@
-"""GitHub on this machine: generated workflows run by ``act``, on a runner inside or outside the admin network.
+"""GitHub on this machine: workflows run by ``act``, on a runner inside or outside the admin network.
 
 What is replaced, and what act cannot prove, stands in ``docs/pipeline.md``; the replacements are in ``actions/`` and in
 ``images/runner``.
@@ -11,6 +11,7 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.lab import images
 from tests.lab.shell import clean_environment, run
@@ -21,6 +22,7 @@ ACTIONS = Path(__file__).parent / "actions"
 REPLACED = {
     "actions/setup-dotnet": "empty",
     "actions/setup-node": "empty",
+    "actions/setup-python": "empty",
     "docker/setup-buildx-action": "empty",
     "docker/login-action": "login",
     "docker/bake-action": "bake",
@@ -58,20 +60,33 @@ class GitHub:
         for name in ("artifacts", "started", "images"):
             (self.shared / name).mkdir(parents=True, exist_ok=True)
 
-    def act(self, event: str, workflow: str, *, network: str = "host", inputs: dict[str, str] | None = None) -> Ran:
-        """Run a workflow of the committed state, as its own run."""
+    def act(
+        self,
+        event: str,
+        workflow: str,
+        *,
+        job: str = "",
+        network: str = "host",
+        inputs: dict[str, str] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> Ran:
+        """Run a workflow of the committed state (or one job with those it needs), as its own run.
+
+        ``facts`` are what the event tells besides its inputs.
+        """
         self.runs += 1
         secrets, payload = self.shared / "secrets", self.shared / "event.json"
         secrets.touch(mode=0o600)
         known = self.secrets | {"GITHUB_TOKEN": "token-of-the-job"}
         secrets.write_text("".join(f"{name}={json.dumps(value)}\n" for name, value in known.items()))
-        payload.write_text(json.dumps({"inputs": inputs or {}, "ref": "refs/heads/main", "repository": {}}))
+        told = {"inputs": inputs or {}, "ref": "refs/heads/main", "repository": {}, **(facts or {})}
+        payload.write_text(json.dumps(told))
         plugins = REPO / ".cache/tools/cli-plugins"
         mounts = f"-v {self.shared}:/shared -v {plugins}:/usr/libexec/docker/cli-plugins:ro"
         runner = images.ensure("runner:1")
         words = [
             *(str(require("act")), event, "--workflows", f".github/workflows/{workflow}.yml"),
-            *("--eventpath", str(payload)),
+            *("--eventpath", str(payload), *(["--job", job] if job else [])),
             *("--pull=false", "--action-offline-mode", "--network", network, "--container-options", mounts),
             *("--secret-file", str(secrets), "--actor", "somebody", "--defaultbranch", "main", "--rm"),
             *(word for name in RUNNERS for word in ("-P", f"{name}={runner}")),
