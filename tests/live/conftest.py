@@ -25,15 +25,8 @@ Render = Callable[[Mapping[str, Any]], Path]
 # left: one that begins last, or waits behind a long test, would run alone.
 LONGEST_FIRST = (
     *("test_ansible", "test_deploy", "test_faults", "test_backup", "test_pipeline", "test_upgrade", "test_server_lost"),
-    *(
-        "test_hosts",
-        "test_audit",
-        "test_topology",
-        "test_update",
-        "test_followed",
-        "test_pgbackrest",
-        "test_own_workflows",
-    ),
+    *("test_hosts", "test_audit", "test_topology", "test_update", "test_followed", "test_pgbackrest", "test_lab"),
+    "test_own_workflows",
 )
 
 
