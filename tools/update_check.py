@@ -47,7 +47,7 @@ class Report:
     files: list[tuple[str, str]]
     questions: dict[str, Any]
     told: list[str]
-    by_hand: list[tuple[str, str]]
+    by_hand: list[tuple[str, str]] | None
     notes: list[str] = field(default_factory=list)
 
 
@@ -112,7 +112,7 @@ def check(project: Path, to: str | None = None) -> Report:
             files=changed(copy),
             questions={name: value for name, value in after.items() if name not in {*before, *renamed}},
             told=told,
-            by_hand=by_hand(repository, Path(name) / "template", str(before["_commit"]), str(after["_commit"]), to),
+            by_hand=by_hand(repository, Path(name) / "template", str(before["_commit"]), str(after["_commit"])),
             notes=notes,
         )
 
@@ -142,12 +142,22 @@ def changed(copy: Path) -> list[tuple[str, str]]:
     return sorted(files, key=lambda file: (list(KINDS.values()).index(file[0]), file[1]))
 
 
-def by_hand(repository: str, folder: Path, old: str, new: str, to: str | None) -> list[tuple[str, str]]:
-    """Read in the template's changelog what each release on the way asks for: version, text."""
+def by_hand(repository: str, folder: Path, old: str, new: str) -> list[tuple[str, str]] | None:
+    """Read in the template's changelog what each release on the way asks for: version, text; None if it has none."""
     git(Path.cwd(), "clone", "--quiet", "--no-checkout", repository, str(folder))
-    text = git(folder, "show", f"{to or new}:CHANGELOG.md")
+    if not git(folder, "ls-tree", "--name-only", new, "--", "CHANGELOG.md"):
+        return None
+    text = git(folder, "show", f"{new}:CHANGELOG.md")
     steps = [(section.version, section.part(changelog.BY_HAND)) for section in changelog.between(text, old, new)]
     return [(version, part) for version, part in steps if part]
+
+
+def instructions(by_hand: list[tuple[str, str]] | None) -> list[str]:
+    """Word what the releases ask for."""
+    if by_hand is None:
+        return ["The template has no CHANGELOG.md: what is to be done by hand, if anything, its maintainers know."]
+    steps = [line for version, text in by_hand for line in ("", f"  {version}", textwrap.indent(text, "    "))]
+    return ["To do by hand, besides reading the difference:", *steps[1:]] if steps else ["Nothing to do by hand."]
 
 
 def show(report: Report, project: Path, to: str | None) -> str:
@@ -155,10 +165,7 @@ def show(report: Report, project: Path, to: str | None) -> str:
     if report.old == report.new:
         return "\n".join([f"{project} is at {report.new} already.", *report.notes])
     paragraphs = [[f"{project}: {report.old} → {report.new}", f"Template: {report.source}", *report.notes]]
-    steps = [line for version, text in report.by_hand for line in ("", f"  {version}", textwrap.indent(text, "    "))]
-    paragraphs.append(
-        ["To do by hand, besides reading the difference:", *steps[1:]] if steps else ["Nothing to do by hand."]
-    )
+    paragraphs.append(instructions(report.by_hand))
     if report.conflicts:
         head = f"{len(report.conflicts)} in conflict with what this project changed; the file will show both sides:"
         paragraphs.append([head, *(f"  {file}" for file in report.conflicts)])

@@ -64,6 +64,29 @@ def test_it_names_what_is_to_be_done_by_hand_in_each_release_on_the_way(project:
     assert head["0.4.0"] not in report
 
 
+def test_it_tells_of_a_branch_and_that_a_template_has_no_changelog(
+    project: Path, history: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "template"
+    releases.git(tmp_path, "clone", "--quiet", str(history), str(template))
+    releases.git(template, "checkout", "--quiet", "-b", "ours", "v0.3.0")
+    releases.git(template, "commit", "--quiet", "--allow-empty", "--message", "Ours")
+    releases.git(template, "checkout", "--quiet", "main")
+    answers = project / ".copier-answers.yml"
+    text = answers.read_text(encoding="utf-8")
+    answers.write_text(text.replace(str(history), str(template)), encoding="utf-8")
+    releases.commit(project, "Another template")
+    assert "\n  0.3.0\n" in told(project, "--to", "ours")
+
+    releases.git(template, "checkout", "--quiet", "ours")
+    releases.git(template, "rm", "--quiet", "CHANGELOG.md")
+    releases.git(template, "commit", "--quiet", "--message", "Without a changelog")
+    report = told(project, "--to", "ours")
+    assert "The template has no CHANGELOG.md" in report
+    assert "Nothing to do by hand" not in report
+    assert "files change:" in report
+
+
 def test_it_says_so_when_there_is_nothing_to_update(project: Path) -> None:
     assert "is at v0.1.0 already" in told(project, "--to", "v0.1.0")
 
