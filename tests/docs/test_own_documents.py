@@ -62,6 +62,10 @@ def test_the_tree_in_the_readme_is_what_is_generated() -> None:
             assert any(pattern.match(file) for file in generated), f"{path} is not generated"
         if line.strip().split()[0].endswith("/") and not indented:
             folder = line.split()[0]
+    for folder, suffix in (("bin/", ""), (".github/workflows/", ".yml")):
+        [line] = [line.strip() for line in tree.splitlines() if line.strip().startswith(folder)]
+        named = re.sub(r"\(.*?\)|…", "", line.removeprefix(folder)).replace(",", " ").split()
+        assert {each for each in named if not any(f"{folder}{each}{suffix}" in file for file in generated)} == set()
 
 
 def test_the_reference_of_questions_is_fresh() -> None:
