@@ -133,6 +133,7 @@ def hosts_at(addresses: list[str]) -> list[str]:
     return [name for name, *own in rows if set(own) & set(addresses)]
 
 
+@pytest.mark.full  # each part of it is what the other tests use
 def test_servers_are_brought_up_told_and_taken_down(engine: None) -> None:  # noqa: ARG001
     assert demonstration.holder() is None, "somebody's servers are up: make lab-down"
     told = lab("show")

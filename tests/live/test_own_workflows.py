@@ -118,7 +118,8 @@ def pull_request_of(owner: str) -> dict[str, object]:
     return {"pull_request": {"number": 7, "head": {"repo": {"full_name": f"{owner}/slipway"}}}}
 
 
-@pytest.mark.parametrize("owner", ["harbour", pytest.param("stranger", marks=pytest.mark.full)])
+@pytest.mark.full  # GitHub itself runs it at each pull request
+@pytest.mark.parametrize("owner", ["harbour", "stranger"])
 def test_a_pull_request_is_told_what_it_changes_in_one_comment(github: GitHub, owner: str) -> None:
     repository, file = github.repository, github.repository.path / "template/infra/README.md.jinja"
     repository.git("checkout", "--quiet", "-b", "change")
