@@ -156,6 +156,7 @@ def test_a_second_run_changes_nothing(converged: dict[str, Playbook]) -> None:
         assert told.counts["changed"] == 0, f"{environment}\n{told.output}"
 
 
+@pytest.mark.full  # a second run and check mode on a bare server show both halves of it
 def test_check_mode_finds_nothing_to_do_afterwards(converged: dict[str, Playbook]) -> None:
     told = converged["staging"].run("--check", "--diff")
     assert told.counts["changed"] == 0, told.output
