@@ -3,13 +3,14 @@
 // Usage: node browser.mjs ADDRESS PORT NAME
 //
 // A server that closes a connection says which requests it has not looked at (GOAWAY, RFC 9113 section 6.8): those are sent again,
-// and counted as "again". "lost" is a request without an answer that the server had not given back.
+// and counted as "again". "lost" is a request without an answer that the server had not given back; "failed" are answers that
+// tell of an error, with their time.
 import http2 from "node:http2";
 import net from "node:net";
 import tls from "node:tls";
 
 const [address, port, name] = process.argv.slice(2);
-const told = { statuses: {}, again: 0, sessions: 0, lost: [] };
+const told = { statuses: {}, again: 0, sessions: 0, lost: [], failed: [] };
 let stopping = false;
 process.on("SIGTERM", () => { stopping = true; });
 
@@ -28,17 +29,19 @@ function ask(session) {
   return new Promise((resolve) => {
     let status;
     let ended = false;
+    let text = "";
     const stream = session.request({ ":path": "/" });
     stream.on("response", (headers) => { status = headers[":status"]; });
+    stream.on("data", (piece) => { text += piece; });
     stream.on("end", () => { ended = true; });
     stream.on("error", () => {});
     stream.on("close", () => {
       const givenBack = stream.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM || stream.id > session.unprocessedAfter;
+      if (status >= 400 && ended) told.failed.push(`${new Date().toISOString().slice(11, 19)} ${status} ${text}`);
       if (status && ended) resolve(String(status));
       else if (givenBack && !session.failure) resolve("again");
       else resolve(`stream ${stream.id}, code ${stream.rstCode}, status ${status}, ${session.failure}`);
     });
-    stream.resume();
   });
 }
 
