@@ -65,7 +65,9 @@ def test_the_tree_in_the_readme_is_what_is_generated() -> None:
     for folder, suffix in (("bin/", ""), (".github/workflows/", ".yml")):
         [line] = [line.strip() for line in tree.splitlines() if line.strip().startswith(folder)]
         named = re.sub(r"\(.*?\)|…", "", line.removeprefix(folder)).replace(",", " ").split()
-        assert {each for each in named if not any(f"{folder}{each}{suffix}" in file for file in generated)} == set()
+        assert {
+            each for each in named if not any(file.endswith(f"{folder}{each}{suffix}") for file in generated)
+        } == set()
 
 
 def test_the_reference_of_questions_is_fresh() -> None:

@@ -24,7 +24,7 @@ def build(names: list[str]) -> None:
         size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", reference).stdout)
         return f"{reference:32}{size / 1e6:8.0f} MB{taken:8.1f} s"
 
-    # Half of the time they wait for packages.
+    # Part of the time they wait for packages.
     with engine.use(), ThreadPoolExecutor(3) as several:
         print("\n".join(several.map(one, names or list(images.CATALOGUE))))
 

@@ -7,8 +7,10 @@ What is replaced, and what act cannot prove, stands in ``docs/pipeline.md``; the
 from __future__ import annotations
 
 import json
+import platform
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,17 @@ class GitHub:
         """What the build shall find instead of building it."""
         (self.shared / "images" / name).write_text(image, encoding="utf-8")
         (self.shared / "migrate.sql").write_text(migration, encoding="utf-8")
+
+
+def bring_wheels(requirements: Path, folder: Path) -> None:
+    """Bring what pip would fetch for the Python of the runner's image (Debian 13)."""
+    machine = platform.machine()
+    run(
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary=:all:"),
+        "--python-version=3.13",
+        *(f"--platform={each}_{machine}" for each in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
+        *("--requirement", requirements, "--dest", folder),
+    )
 
 
 def pull_request_artifact(github: GitHub, run_id: str, name: str, content: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.lab.github import GitHub, Ran
+from tests.lab.github import GitHub, Ran, bring_wheels
 from tests.lab.shell import run
 from tests.lab.vps import Repository
 from tests.tooling import REPO
@@ -26,15 +24,9 @@ NOTES = "### By hand\n\n- Nothing.\n\n### Changed\n\n- `$(touch /tmp/ran)` is **
 
 @pytest.fixture(scope="module")
 def shared(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """What the runner sees, with what pip would fetch for the Python of its image (Debian 13)."""
+    """What the runner sees, with what pip would fetch."""
     folder = tmp_path_factory.mktemp("own") / "shared"
-    run(
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary=:all:"),
-        *("--python-version=3.13", f"--platform=manylinux_2_28_{platform.machine()}"),
-        *(f"--platform=manylinux2014_{platform.machine()}", f"--platform=manylinux_2_17_{platform.machine()}"),
-        *("--requirement", REQUIREMENTS, "--dest", folder / "wheels"),
-        timeout=600,
-    )
+    bring_wheels(REQUIREMENTS, folder / "wheels")
     return folder
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import profiles, rendering
-from tests.lab.github import GitHub
+from tests.lab.github import GitHub, bring_wheels
 from tests.lab.pulls import Pulls, pulls
-from tests.lab.shell import run
 from tests.lab.vps import Repository
 from tests.tooling import REPO
 from tests.update import releases
@@ -58,12 +55,7 @@ def world(engine: None, source: Path, tmp_path_factory: pytest.TempPathFactory) 
     repository.commit("Let each release be proposed")
     origin = folder / "shared/origin.git"
     repository.git("init", "--quiet", "--bare", "--initial-branch=main", str(origin))
-    # What pip would fetch, for the Python of the runner's image (Debian 13).
-    run(
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary=:all:"),
-        *("--python-version=3.13", f"--platform=manylinux2014_{platform.machine()}"),
-        *("--requirement", REPO / "requirements/copier.txt", "--dest", folder / "shared/wheels"),
-    )
+    bring_wheels(REPO / "requirements/copier.txt", folder / "shared/wheels")
     with pulls(origin, TOKEN, "harbour/shop") as served:
         github = GitHub(repository, folder / "shared")
         github.environment = {
